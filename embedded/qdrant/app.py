@@ -1,0 +1,105 @@
+"""The application, put together: every route of the API, and those that are not built yet."""
+
+from typing import Any
+
+from embedded.qdrant.collections import Collections
+from embedded.qdrant.errors import not_built
+from embedded.qdrant.http import Handler, Request, Router, Server
+from embedded.qdrant.points import Points
+from embedded.qdrant.service import Service
+from embedded.qdrant.store import Store
+
+OPEN_PATHS = frozenset({"/", "/healthz", "/livez", "/readyz"})
+"""What a health check asks for, answered without the key, as in Qdrant."""
+
+_COLLECTION = "/collections/{name}"
+_NOT_BUILT = {
+    "snapshots; stop the server and copy its data folder, or build the collection again": [
+        ("GET", f"{_COLLECTION}/snapshots"),
+        ("POST", f"{_COLLECTION}/snapshots"),
+        ("GET", f"{_COLLECTION}/snapshots/{{snapshot}}"),
+        ("DELETE", f"{_COLLECTION}/snapshots/{{snapshot}}"),
+        ("PUT", f"{_COLLECTION}/snapshots/recover"),
+        ("POST", f"{_COLLECTION}/snapshots/upload"),
+        ("GET", "/snapshots"),
+        ("POST", "/snapshots"),
+    ],
+    "a cluster": [("GET", "/cluster"), ("GET", f"{_COLLECTION}/cluster"), ("POST", f"{_COLLECTION}/cluster")],
+    "shard keys": [
+        ("GET", f"{_COLLECTION}/shards"),
+        ("PUT", f"{_COLLECTION}/shards"),
+        ("POST", f"{_COLLECTION}/shards/delete"),
+    ],
+    "queries in groups": [("POST", f"{_COLLECTION}/points/query/groups")],
+    "distance matrices": [
+        ("POST", f"{_COLLECTION}/points/search/matrix/pairs"),
+        ("POST", f"{_COLLECTION}/points/search/matrix/offsets"),
+    ],
+    "vectors added to a collection or removed from it": [
+        ("PUT", f"{_COLLECTION}/vectors/{{vector}}"),
+        ("DELETE", f"{_COLLECTION}/vectors/{{vector}}"),
+    ],
+    "the old search API (use points/query)": [
+        ("POST", f"{_COLLECTION}/points/{kind}") for kind in ("search", "recommend", "discover")
+    ],
+    "telemetry": [("GET", "/telemetry")],
+    "issues": [("GET", "/issues"), ("DELETE", "/issues")],
+    "a report of optimizations": [("GET", f"{_COLLECTION}/optimizations")],
+}
+
+
+def create_app(store: Store, api_key: str | None = None) -> Server:
+    """The ASGI application over an open store."""
+    router = Router()
+    service, collections, points = Service(store), Collections(store), Points(store)
+    for path, handler in (
+        ("/", service.root),
+        ("/healthz", service.healthy),
+        ("/livez", service.healthy),
+        ("/readyz", service.ready),
+        ("/metrics", service.metrics),
+        ("/aliases", collections.aliases),
+        ("/collections", collections.names),
+    ):
+        router.add("GET", path, handler)
+    router.add("POST", "/collections/aliases", collections.change_aliases)
+    for method, path, handler in (
+        ("GET", "", collections.get),
+        ("PUT", "", collections.create),
+        ("PATCH", "", collections.update),
+        ("DELETE", "", collections.delete),
+        ("GET", "/exists", collections.exists),
+        ("GET", "/aliases", collections.aliases_of),
+        ("PUT", "/index", collections.create_index),
+        ("DELETE", "/index/{field}", collections.delete_index),
+        ("PUT", "/points", points.upsert),
+        ("POST", "/points", points.retrieve),
+        ("POST", "/points/delete", points.delete),
+        ("POST", "/points/batch", points.batch),
+        ("POST", "/points/payload", points.set_payload),
+        ("PUT", "/points/payload", points.overwrite_payload),
+        ("POST", "/points/payload/delete", points.delete_payload),
+        ("POST", "/points/payload/clear", points.clear_payload),
+        ("PUT", "/points/vectors", points.update_vectors),
+        ("POST", "/points/vectors/delete", points.delete_vectors),
+        ("POST", "/points/scroll", points.scroll),
+        ("POST", "/points/count", points.count),
+        ("POST", "/facet", points.facet),
+        ("POST", "/points/query", points.query),
+        ("POST", "/points/query/batch", points.query_batch),
+        ("GET", "/points/{id}", points.get),
+    ):
+        router.add(method, _COLLECTION + path, handler)
+    for feature, routes in _NOT_BUILT.items():
+        for method, path in routes:
+            router.add(method, path, _refusal(feature))
+    server = Server(router, api_key, OPEN_PATHS)
+    service.server = server
+    return server
+
+
+def _refusal(feature: str) -> Handler:
+    def refuse(_request: Request) -> Any:
+        raise not_built(feature)
+
+    return refuse

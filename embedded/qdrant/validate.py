@@ -1,0 +1,207 @@
+"""What the engine must never be handed: every value of a request is checked here before it goes further.
+
+A bad value that reaches the engine is worse than an error. A sparse vector whose indices and values differ in
+length, or a payload nested deeper than its log can read back, leaves a collection that cannot be loaded
+again; an unknown vector name is refused, yet replaying the log creates the point. So nothing below trusts the
+engine to refuse.
+"""
+
+import struct
+import uuid
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Any
+
+import msgspec
+import qdrant_edge as edge
+
+from embedded.qdrant.config import DEFAULT_VECTOR, CollectionConfig, VectorParams
+from embedded.qdrant.errors import ApiError, bad_request, not_built
+
+PointId = int | str
+"""A point's id as it comes from the wire: an unsigned 64-bit integer or a UUID in any spelling."""
+
+EngineVector = list[float] | list[list[float]] | edge.SparseVector
+
+MAX_PAYLOAD_DEPTH = 64
+"""The engine's log cannot be read back from 122 levels of nesting; Qdrant's own limit is close to that."""
+
+MAX_FILTER_DEPTH = 32
+"""A filter is logged too (delete by filter) and cannot be read back from 62 levels."""
+
+MAX_NAME_LENGTH = 255
+_MAX_ID = 2**64 - 1
+_FORBIDDEN_IN_NAMES = frozenset('<>:"/\\|?*\0\x1f')
+
+
+class SparseObject(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A vector that is an object: sparse, or one that a model would have to be asked for."""
+
+    indices: list[int] | None = None
+    values: list[float] | None = None
+    text: Any = None
+    image: Any = None
+    object: Any = None
+    model: Any = None
+    options: Any = None
+
+
+WireVector = list[float | list[float]] | SparseObject
+
+
+def collection_name(name: str) -> str:
+    """Give `name` back if a collection or an alias may have it (Qdrant's own rules)."""
+    if not 0 < len(name) <= MAX_NAME_LENGTH:
+        raise bad_request(
+            f"a collection name has 1 to {MAX_NAME_LENGTH} characters, this one has {len(name)}"
+        )
+    if found := _FORBIDDEN_IN_NAMES.intersection(name):
+        raise bad_request(f"a collection name cannot contain {sorted(found)[0]!r}")
+    return name
+
+
+def point_id(value: Any) -> PointId:
+    """The id in the engine's form: an int, or a UUID in its canonical spelling."""
+    if type(value) is int:
+        if 0 <= value <= _MAX_ID:
+            return value
+    elif type(value) is str:
+        try:
+            return str(uuid.UUID(value))
+        except ValueError:
+            pass
+    raise bad_request(f"a point id is an unsigned 64-bit integer or a UUID, not {shortened(value)}")
+
+
+def point_ids(values: list[Any]) -> list[PointId]:
+    """All of a request's ids in the engine's form."""
+    return [point_id(value) for value in values]
+
+
+def payload(value: dict[str, Any] | None, *, under: str | None = None) -> dict[str, Any]:
+    """Give the payload back if the engine can read it again; `under` is the path that it will be set at."""
+    if not value:
+        return {}
+    levels = MAX_PAYLOAD_DEPTH - (under.count(".") + under.count("[") + 1 if under else 0)
+    if levels < 1 or not _within(value, levels):
+        raise bad_request(f"a payload can be nested {MAX_PAYLOAD_DEPTH} levels deep, this one is deeper")
+    return value
+
+
+def metadata(value: dict[str, Any]) -> dict[str, Any]:
+    """Give a collection's metadata back if it is not nested too deep."""
+    if not _within(value, MAX_PAYLOAD_DEPTH):
+        raise bad_request(f"metadata can be nested {MAX_PAYLOAD_DEPTH} levels deep, this is deeper")
+    return value
+
+
+def vector_name(config: CollectionConfig, name: str | None) -> str:
+    """Give the name back if the collection has such a vector; None means the default vector."""
+    name = name or DEFAULT_VECTOR
+    if name in config.vectors or name in config.sparse:
+        return name
+    raise bad_request(f"Not existing vector name error: {name or '(default)'}; there are {_listed(config)}")
+
+
+def vector(config: CollectionConfig, name: str, value: Any) -> EngineVector:
+    """One vector of a point or of a query, checked against the collection, in the engine's form."""
+    name = vector_name(config, name)
+    if isinstance(value, SparseObject | Mapping):
+        value = _sparse_object(value)
+    if name in config.sparse:
+        if not isinstance(value, SparseObject):
+            raise bad_request(f"vector `{name}` is sparse: give `indices` and `values`")
+        return sparse(name, value)
+    if isinstance(value, SparseObject) or not isinstance(value, list):
+        raise bad_request(f"vector `{name or '(default)'}` is dense: give a list of numbers")
+    return _dense(name, config.vectors[name], value)
+
+
+def vectors(config: CollectionConfig, value: Any) -> dict[str, EngineVector]:
+    """All vectors of a point by name; a bare list is the default vector."""
+    named = value if isinstance(value, dict) else {DEFAULT_VECTOR: value}
+    return {name: vector(config, name, item) for name, item in named.items()}
+
+
+def sparse(name: str, value: SparseObject) -> edge.SparseVector:
+    """A sparse vector with as many values as indices, each index once, in rising order."""
+    indices, values = value.indices, value.values
+    if indices is None or values is None:
+        raise bad_request(f"sparse vector `{name}` needs `indices` and `values`")
+    if len(indices) != len(values):
+        raise bad_request(f"sparse vector `{name}` has {len(indices)} indices but {len(values)} values")
+    if len(set(indices)) != len(indices):
+        raise bad_request(f"sparse vector `{name}` has an index more than once")
+    _as_float32(name, values)
+    if indices:
+        if min(indices) < 0 or max(indices) > 2**32 - 1:
+            raise bad_request(f"the indices of sparse vector `{name}` are unsigned 32-bit integers")
+        if any(left > right for left, right in pairwise(indices)):
+            order = sorted(range(len(indices)), key=indices.__getitem__)
+            indices, values = [indices[i] for i in order], [values[i] for i in order]
+    return edge.SparseVector(indices, values)
+
+
+def shortened(value: Any) -> str:
+    """The value as it may stand in a message."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _sparse_object(value: SparseObject | Mapping[str, Any]) -> SparseObject:
+    if not isinstance(value, SparseObject):
+        try:
+            value = msgspec.convert(value, SparseObject)
+        except msgspec.ValidationError as error:
+            raise bad_request(f"a vector object: {error}") from error
+    if value.model is not None:
+        raise not_built("inference: send vectors, not texts or images")
+    return value
+
+
+def _dense(name: str, params: VectorParams, value: list[Any]) -> list[float] | list[list[float]]:
+    nested = bool(value) and isinstance(value[0], list)
+    if params.multivector_config is None:
+        if nested:
+            raise bad_request(
+                f"vector `{name or '(default)'}` takes one list of numbers, not a list of lists"
+            )
+        _row(name, params.size, value)
+        return value
+    rows = value if nested else [value]
+    for row in rows:
+        if not isinstance(row, list):
+            raise bad_request(f"multivector `{name or '(default)'}` mixes numbers and lists")
+        _row(name, params.size, row)
+    return rows
+
+
+def _row(name: str, size: int, values: list[Any]) -> None:
+    if len(values) != size:
+        raise _wrong_size(size, len(values))
+    _as_float32(name, values)
+
+
+def _wrong_size(expected: int, got: int) -> ApiError:
+    return bad_request(f"Vector dimension error: expected dim: {expected}, got {got}")
+
+
+def _as_float32(name: str, values: list[Any]) -> None:
+    """Refuse what is no number, or infinite as a 32-bit float, which is how the engine keeps it."""
+    try:
+        # The standard format ("<") refuses what overflows; the native one would silently write infinity.
+        struct.pack(f"<{len(values)}f", *values)
+    except (struct.error, OverflowError) as error:
+        message = f"vector `{name or '(default)'}` has a value that is not a finite 32-bit number"
+        raise bad_request(message) from error
+
+
+def _within(value: Any, levels: int) -> bool:
+    if levels == 0:
+        return False
+    items = value.values() if type(value) is dict else value
+    return all(_within(item, levels - 1) for item in items if type(item) is dict or type(item) is list)
+
+
+def _listed(config: CollectionConfig) -> str:
+    return ", ".join(f"`{name or '(default)'}`" for name in config.names())
