@@ -8,7 +8,7 @@ working directory, then from the defaults here. `docs/configuration.md` is gener
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, cast
 
 from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -45,16 +45,22 @@ class DatabaseSettings(BaseSettings):
         description="Where the platform's database is. `zhiyun up` sets it for the services it starts.",
     )
     pool_min: Annotated[int, Field(ge=1)] = Field(
-        default=10, description="Connections that each chat process keeps open.", json_schema_extra={"unit": "connections"}
+        default=10,
+        description="Connections that each chat process keeps open.",
+        json_schema_extra={"unit": "connections"},
     )
     pool_max: Annotated[int, Field(ge=1)] = Field(
-        default=100, description="Connections that each chat process opens at most.", json_schema_extra={"unit": "connections"}
+        default=100,
+        description="Connections that each chat process opens at most.",
+        json_schema_extra={"unit": "connections"},
     )
     connect_timeout: Annotated[float, Field(gt=0)] = Field(
         default=30, description="How long opening a connection may take.", json_schema_extra={"unit": "seconds"}
     )
     idle_timeout: Annotated[float, Field(gt=0)] = Field(
-        default=300, description="An unused connection above the minimum is closed after this.", json_schema_extra={"unit": "seconds"}
+        default=300,
+        description="An unused connection above the minimum is closed after this.",
+        json_schema_extra={"unit": "seconds"},
     )
 
 
@@ -64,10 +70,13 @@ class RedisSettings(BaseSettings):
     model_config = _config("REDIS_")
 
     url: Annotated[str, _scheme("redis", "rediss", "unix")] = Field(
-        default="redis://127.0.0.1:6379/0", description="Where Redis is. `zhiyun up` sets it for the services it starts."
+        default="redis://127.0.0.1:6379/0",
+        description="Where Redis is. `zhiyun up` sets it for the services it starts.",
     )
     pool_max: Annotated[int, Field(ge=1)] = Field(
-        default=50, description="Connections that each chat process opens at most.", json_schema_extra={"unit": "connections"}
+        default=50,
+        description="Connections that each chat process opens at most.",
+        json_schema_extra={"unit": "connections"},
     )
     pool_idle: Annotated[int, Field(ge=0)] = Field(
         default=10, description="Idle connections that are kept.", json_schema_extra={"unit": "connections"}
@@ -83,7 +92,8 @@ class QdrantSettings(BaseSettings):
     model_config = _config("QDRANT_")
 
     url: Annotated[str, _scheme("http", "https")] = Field(
-        default="http://127.0.0.1:6333", description="Where the vector store is. `zhiyun up` sets it for the services it starts."
+        default="http://127.0.0.1:6333",
+        description="Where the vector store is. `zhiyun up` sets it for the services it starts.",
     )
     api_key: str = Field(default="", description="Its API key.", json_schema_extra={"secret": True})
     collection: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")] = Field(
@@ -121,11 +131,19 @@ class KnowledgeSettings(BaseSettings):
         "is measured with it, and the weight of the dense half fitted. Questions about documents that are not there are left out.",
     )
     releases_kept: Annotated[int, Field(ge=1)] = Field(
-        default=5, description="Retired releases that can still be rolled back to.", json_schema_extra={"unit": "releases"}
+        default=5,
+        description="Retired releases that can still be rolled back to.",
+        json_schema_extra={"unit": "releases"},
     )
-    cron: str = Field(default="7 * * * *", description="When the sources are taken in by the clock.", json_schema_extra={"unit": "cron"})
+    cron: str = Field(
+        default="7 * * * *",
+        description="When the sources are taken in by the clock.",
+        json_schema_extra={"unit": "cron"},
+    )
     sensor_interval: Annotated[int, Field(ge=5)] = Field(
-        default=30, description="How often the sources are looked at for changes.", json_schema_extra={"unit": "seconds"}
+        default=30,
+        description="How often the sources are looked at for changes.",
+        json_schema_extra={"unit": "seconds"},
     )
 
 
@@ -144,7 +162,9 @@ class EmbeddingSettings(BaseSettings):
     query_prompt: str = Field(default="", description="Put before a question, where the model wants one.")
     document_prompt: str = Field(default="", description="Put before a passage, where the model wants one.")
     batch_tokens: Annotated[int, Field(ge=128)] = Field(
-        default=2048, description="Passages are embedded in batches of about this size.", json_schema_extra={"unit": "tokens"}
+        default=2048,
+        description="Passages are embedded in batches of about this size.",
+        json_schema_extra={"unit": "tokens"},
     )
     models_dir: str = Field(
         default="",
@@ -186,7 +206,9 @@ class LlmSettings(BaseSettings):
         default=60, description="How long a whole answer may take.", json_schema_extra={"unit": "seconds"}
     )
     first_token_timeout: Annotated[float, Field(gt=0)] = Field(
-        default=20, description="How long the first word may take; then the answer is extractive.", json_schema_extra={"unit": "seconds"}
+        default=20,
+        description="How long the first word may take; then the answer is extractive.",
+        json_schema_extra={"unit": "seconds"},
     )
     max_tokens: Annotated[int, Field(ge=1)] = Field(
         default=800, description="Length of an answer at most.", json_schema_extra={"unit": "tokens"}
@@ -200,8 +222,13 @@ class ServingSettings(BaseSettings):
     model_config = _config("SERVING_")
 
     host: str = Field(default="127.0.0.1", description="The address that the chat listens on.")
-    port: Port = Field(default=8000, description="Its port. The default moves on to a free one if it is taken; a port that was set does not.")
-    workers: Annotated[int, Field(ge=1, le=64)] = Field(default=1, description="Chat processes.", json_schema_extra={"unit": "processes"})
+    port: Port = Field(
+        default=8000,
+        description="Its port. The default moves on to a free one if it is taken; a port that was set does not.",
+    )
+    workers: Annotated[int, Field(ge=1, le=64)] = Field(
+        default=1, description="Chat processes.", json_schema_extra={"unit": "processes"}
+    )
     max_message_chars: Annotated[int, Field(ge=1)] = Field(
         default=2000, description="A longer question is refused.", json_schema_extra={"unit": "characters"}
     )
@@ -230,7 +257,9 @@ class LogSettings(BaseSettings):
         default="/var/log/zhiyun",
         description="The folder of the log files. `zhiyun up` uses `logs` below `ZHIYUN_HOME` unless this is set.",
     )
-    level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = Field(default="INFO", description="The least level that is written.")
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = Field(
+        default="INFO", description="The least level that is written."
+    )
 
 
 class StackSettings(BaseSettings):
@@ -239,7 +268,9 @@ class StackSettings(BaseSettings):
     model_config = _config("")
 
     zhiyun_home: str = Field(default=".zhiyun", description="Where the embedded stack keeps all data and logs.")
-    dagster_host: str = Field(default="127.0.0.1", description="The address of the Dagster UI. It has no login: keep it on the loopback.")
+    dagster_host: str = Field(
+        default="127.0.0.1", description="The address of the Dagster UI. It has no login: keep it on the loopback."
+    )
     dagster_port: Port = Field(default=3000, description="The port of the Dagster UI; like `SERVING_PORT`.")
     dagster_database_url: Annotated[str, _scheme("postgresql", "postgres")] = Field(
         default="postgresql://zhiyun@127.0.0.1:5432/dagster",
@@ -283,7 +314,9 @@ def check_all() -> None:
         raise SettingsError("LLM_MODEL: must be set when LLM_BASE_URL is, for example LLM_MODEL=qwen2.5")
     database = load(DatabaseSettings)
     if database.pool_min > database.pool_max:
-        raise SettingsError(f"DATABASE_POOL_MIN={database.pool_min}: is more than DATABASE_POOL_MAX={database.pool_max}")
+        raise SettingsError(
+            f"DATABASE_POOL_MIN={database.pool_min}: is more than DATABASE_POOL_MAX={database.pool_max}"
+        )
 
 
 def variable_name(model: type[BaseSettings], field: str) -> str:
@@ -295,8 +328,8 @@ def variable_name(model: type[BaseSettings], field: str) -> str:
 
 def _extra(model: type[BaseSettings], field: str) -> dict[str, Any]:
     info = model.model_fields.get(field)
-    extra = info.json_schema_extra if info else None
-    return extra if isinstance(extra, dict) else {}
+    extra = cast("dict[str, Any] | None", info.json_schema_extra) if info else None
+    return extra or {}
 
 
 def configuration_markdown() -> str:

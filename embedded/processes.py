@@ -1,0 +1,197 @@
+"""Child processes that never outlive the stack: how they are started, told apart, and stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+
+
+class ServiceFailed(RuntimeError):
+    """A service did not start. The message says what happened, in which log, and what to do."""
+
+
+@dataclass(frozen=True)
+class Service:
+    """One program of the stack.
+
+    `ready` is asked again and again, in a thread, and answers within some seconds. `after` names the services that
+    have to be ready before this one starts. `once` marks a program that does its work and ends with status 0, such
+    as the migrations; `awaited=False` one that the stack is ready without. `before_start` runs in a thread before each
+    start, `after_ready` when it is ready for the first time. A variable of `environment` that is None is taken out.
+    """
+
+    name: str
+    command: list[str]
+    ready: Callable[[], bool] = lambda: True
+    after: tuple[str, ...] = ()
+    environment: Mapping[str, str | None] = field(default_factory=dict[str, "str | None"])
+    folder: Path | None = None
+    stop_signal: signal.Signals = signal.SIGTERM
+    stop_seconds: float = 3.0
+    ready_seconds: float = 120.0
+    once: bool = False
+    awaited: bool = True
+    before_start: Callable[[], None] | None = None
+    after_ready: Callable[[], None] | None = None
+    hint: str = ""
+
+    def spawn_options(self, log: Any) -> dict[str, Any]:
+        """Arguments for `subprocess.Popen` and `asyncio.create_subprocess_exec`, without the command."""
+        return {
+            "cwd": self.folder,
+            "env": child_environment(self.environment),
+            "stdin": subprocess.DEVNULL,
+            "stdout": log,
+            "stderr": subprocess.STDOUT,
+            "start_new_session": True,
+            "preexec_fn": dies_with_parent(self.stop_signal),
+        }
+
+
+def child_environment(changes: Mapping[str, str | None]) -> dict[str, str]:
+    """This process's environment with some variables set, or taken out where the value is None."""
+    merged = {**os.environ, **changes}
+    return {name: value for name, value in merged.items() if value is not None}
+
+
+def dies_with_parent(with_signal: signal.Signals) -> Callable[[], None] | None:
+    """Run in the child before its program: the kernel sends it the signal when the thread that started it ends."""
+    libc = _LIBC
+    if libc is None:
+        return None
+    number, parent = int(with_signal), os.getpid()
+
+    def ask_kernel() -> None:
+        libc.prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
+        if os.getppid() != parent:
+            os._exit(1)
+
+    return ask_kernel
+
+
+@dataclass(frozen=True)
+class Identity:
+    """A process, told apart from a later one with the same number by when it started (seconds since the epoch)."""
+
+    pid: int
+    started: float
+
+    @classmethod
+    def of(cls, pid: int) -> Identity | None:
+        """The identity of a process that runs now, None if there is none."""
+        try:
+            return cls(pid, psutil.Process(pid).create_time())
+        except psutil.Error:
+            return None
+
+    def process(self) -> psutil.Process | None:
+        """The process if it still runs (a zombie does not)."""
+        try:
+            process = psutil.Process(self.pid)
+            same = abs(process.create_time() - self.started) < 1.0
+            return process if same and process.status() != psutil.STATUS_ZOMBIE else None
+        except psutil.Error:
+            return None
+
+
+def session_members(leaders: Iterable[Identity], own: int | None = None) -> list[psutil.Process]:
+    """The leaders that run, their descendants, and whatever else is in the session of one of them.
+
+    Dagster's run workers are children of the code server and share its session, and outlive it when it is killed.
+    """
+    identities = {leader.pid: leader for leader in leaders}
+    alive = {leader.pid for leader in identities.values() if leader.process()}
+    found: dict[int, psutil.Process] = {}
+    for process in psutil.process_iter():
+        try:
+            session = os.getsid(process.pid)
+        except (ProcessLookupError, PermissionError):
+            continue
+        leader = identities.get(session)
+        if leader is None or process.pid == own:
+            continue
+        with contextlib.suppress(psutil.Error):
+            # A session outlives its leader, and its number is not given out again while it has members; members
+            # that started before the leader did belong to somebody else's.
+            if process.create_time() >= leader.started - 1.0 and process.status() != psutil.STATUS_ZOMBIE:
+                found[process.pid] = process
+    for pid in alive:
+        with contextlib.suppress(psutil.Error):
+            found.update({child.pid: child for child in psutil.Process(pid).children(recursive=True)})
+    found.pop(own or -1, None)
+    return list(found.values())
+
+
+def stop_processes(processes: list[psutil.Process], with_signal: signal.Signals, seconds: float) -> bool:
+    """Signal the processes, wait, and kill those that stay. Whether all went by themselves."""
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            process.send_signal(with_signal)
+    _, alive = psutil.wait_procs(processes, timeout=seconds)
+    for process in alive:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    psutil.wait_procs(alive, timeout=2)
+    return not alive
+
+
+def last_lines(log: Path, count: int = 5) -> list[str]:
+    """The last lines of a log that are not empty, colours taken out, each cut to 300 characters."""
+    try:
+        with log.open("rb") as stream:
+            stream.seek(0, os.SEEK_END)
+            stream.seek(max(0, stream.tell() - 16_384))
+            text = stream.read().decode("utf-8", errors="replace")
+    except OSError:
+        return []
+    lines = (_without_colours(line).rstrip() for line in text.splitlines())
+    return [line[:300] for line in lines if line.strip()][-count:]
+
+
+def _without_colours(line: str) -> str:
+    parts = line.split("\x1b[")
+    return parts[0] + "".join(part.partition("m")[2] for part in parts[1:])
+
+
+@contextlib.contextmanager
+def running(service: Service, log: Path) -> Iterator[subprocess.Popen[Any]]:
+    """Run one service for as long as the block lasts; for tests and tools. Raises ServiceFailed."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    if service.before_start:
+        service.before_start()
+    with log.open("ab") as stream:
+        process = subprocess.Popen(service.command, **service.spawn_options(stream))
+    leader = Identity.of(process.pid)
+    try:
+        deadline = time.monotonic() + service.ready_seconds
+        while not service.ready():
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise ServiceFailed(
+                    f"{service.name} did not start: {' | '.join(last_lines(log))} (log: {log})"
+                )
+            time.sleep(0.05)
+        if service.after_ready:
+            service.after_ready()
+        yield process
+    finally:
+        if process.poll() is None:
+            process.send_signal(service.stop_signal)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(service.stop_seconds)
+        if leader:
+            stop_processes(session_members([leader]), signal.SIGKILL, 2)
+        process.wait()

@@ -1,0 +1,262 @@
+"""Starts services in the order of what they need, restarts one that dies, and stops them all in reverse."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from embedded.processes import (
+    Identity,
+    Service,
+    ServiceFailed,
+    last_lines,
+    session_members,
+    stop_processes,
+)
+
+_LONGEST_PAUSE = 30.0
+_QUICK_DEATH = 10.0  # seconds that a service lived, below which it is said to keep dying
+_LONG_LIFE = 60.0  # after which an earlier death is forgotten
+_QUIET = 10.0  # seconds without a word on the terminal while something is awaited
+
+
+@dataclass
+class Watched:
+    """One service and how it fares; `state` is waiting, starting, ready, done, restarting or stopped."""
+
+    service: Service
+    log: Path
+    state: str = "waiting"
+    process: asyncio.subprocess.Process | None = None
+    identity: Identity | None = None
+    # Of every life: the run workers of a code server that was killed are found by the number that it had.
+    leaders: list[Identity] = field(default_factory=list[Identity])
+    restarts: int = 0
+    quick_deaths: int = 0
+    spawned: float = 0.0
+    ready_seconds: float | None = None
+    is_ready: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Supervisor:
+    """Runs services until it is told to stop.
+
+    `say` gets one line for people; `changed` is called whenever a process came or went.
+    """
+
+    def __init__(
+        self,
+        services: list[Service],
+        log_folder: Path,
+        say: Callable[[str], None],
+        changed: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.watched = {service.name: Watched(service, log_folder / f"{service.name}.log") for service in services}
+        self._say = say
+        self._changed = changed
+        self._stopping = False
+        self._hurry = asyncio.Event()
+        self._keepers: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Start every service as soon as those that it needs are ready.
+
+        Returns when all that are awaited are ready. Raises ServiceFailed for the first that does not start; the
+        others are then still to be stopped.
+        """
+        starts = {asyncio.create_task(self._first_start(one)) for one in self.watched.values()}
+        awaited = starts
+        try:
+            while awaited:
+                done, awaited = await asyncio.wait(awaited, timeout=_QUIET, return_when=asyncio.FIRST_EXCEPTION)
+                for task in done:
+                    task.result()
+                if not done and awaited:
+                    starting = [f"{one.service.name}" for one in self.watched.values() if one.state == "starting"]
+                    self._say(f"still starting: {', '.join(starting)}")
+        finally:
+            for task in starts:
+                task.cancel()
+
+    async def stop(self) -> list[str]:
+        """Stop what runs, last started first. Gives the names of those that had to be killed."""
+        self._stopping = True
+        for keeper in self._keepers:
+            keeper.cancel()
+        killed: list[str] = []
+        for level in reversed(self._levels()):
+            ended = await asyncio.gather(*(self._stop_one(one) for one in level))
+            killed += [one.service.name for one, clean in zip(level, ended, strict=True) if not clean]
+        self._changed()
+        return killed
+
+    def hurry(self) -> None:
+        """Kill what has not ended yet."""
+        self._hurry.set()
+
+    async def _first_start(self, one: Watched) -> None:
+        for name in one.service.after:
+            await self.watched[name].is_ready.wait()
+        await self._spawn(one)
+        if not one.service.awaited:
+            self._keepers.append(asyncio.create_task(self._keep(one)))
+            return
+        await self._wait_ready(one)
+        if one.service.after_ready:
+            await asyncio.to_thread(one.service.after_ready)
+        self._mark_ready(one)
+        if not one.service.once:
+            self._keepers.append(asyncio.create_task(self._keep(one)))
+
+    async def _spawn(self, one: Watched) -> None:
+        service = one.service
+        one.state, one.spawned = "starting", time.monotonic()
+        if service.before_start:
+            await asyncio.to_thread(service.before_start)
+        one.log.parent.mkdir(parents=True, exist_ok=True)
+        with one.log.open("ab") as log:
+            try:
+                process = await asyncio.create_subprocess_exec(*service.command, **service.spawn_options(log))
+            except (OSError, subprocess.SubprocessError) as error:
+                raise ServiceFailed(f"{service.name} could not be started ({service.command[0]}): {error}") from error
+        one.process, one.identity = process, Identity.of(process.pid)
+        if one.identity:
+            one.leaders = [*one.leaders[-50:], one.identity]
+        self._changed()
+
+    async def _wait_ready(self, one: Watched) -> None:
+        process, service = one.process, one.service
+        if process is None:
+            raise ServiceFailed(f"{service.name} was not started")
+        deadline = one.spawned + service.ready_seconds
+        if service.once:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(process.wait(), service.ready_seconds)
+            if process.returncode != 0:
+                raise ServiceFailed(self._failure(one, "ended" if process.returncode else "took too long"))
+            return
+        while process.returncode is None:
+            if await asyncio.to_thread(service.ready):
+                return
+            if time.monotonic() > deadline:
+                raise ServiceFailed(self._failure(one, f"did not answer within {service.ready_seconds:.0f} s"))
+            await asyncio.sleep(0.1)
+        raise ServiceFailed(self._failure(one, "ended"))
+
+    def _mark_ready(self, one: Watched) -> None:
+        one.state = "done" if one.service.once else "ready"
+        seconds = time.monotonic() - one.spawned
+        if one.ready_seconds is None:
+            one.ready_seconds = seconds
+            self._say(f"{one.service.name} is {one.state} ({seconds:.1f} s)")
+        one.is_ready.set()
+        self._changed()
+
+    async def _keep(self, one: Watched) -> None:
+        """Wait for the service to die, and start it again, for as long as the stack runs."""
+        while not self._stopping:
+            ready = asyncio.create_task(self._become_ready(one))
+            if one.process:
+                await one.process.wait()
+            ready.cancel()
+            if self._stopping:
+                return
+            await self._pause(one)
+            try:
+                await self._spawn(one)
+            except ServiceFailed as error:
+                self._say(str(error))
+
+    async def _become_ready(self, one: Watched) -> None:
+        """After a restart, or for a service that was not awaited: note when it answers."""
+        if one.state == "ready":
+            return
+        while not await asyncio.to_thread(self._probe, one):
+            await asyncio.sleep(0.5)
+        if one.restarts:
+            self._say(f"{one.service.name} is ready again")
+        self._mark_ready(one)
+
+    def _probe(self, one: Watched) -> bool:
+        try:
+            return one.service.ready()
+        except ServiceFailed:
+            return False
+
+    async def _pause(self, one: Watched) -> None:
+        lived = time.monotonic() - one.spawned
+        one.quick_deaths = one.quick_deaths + 1 if lived < _QUICK_DEATH else (0 if lived > _LONG_LIFE else 1)
+        one.restarts += 1
+        one.state = "restarting"
+        pause = min(_LONGEST_PAUSE, 2.0 ** max(0, one.quick_deaths - 1))
+        self._say(f"{self._failure(one, 'died')}; it is started again in {pause:.0f} s")
+        if one.quick_deaths == 5:
+            self._say(
+                f"{one.service.name} keeps dying: it is tried again every {_LONGEST_PAUSE:.0f} s or so; see {one.log}"
+            )
+        self._changed()
+        await asyncio.sleep(pause)
+
+    def _failure(self, one: Watched, what: str) -> str:
+        """`serving ended with status 1: last line of its log (log: path)`."""
+        code = one.process.returncode if one.process else None
+        how = ""
+        if code is not None:
+            how = f" by {signal.Signals(-code).name}" if code < 0 else f" with status {code}"
+        final = one.state == "starting" and not one.restarts
+        lines = [line.strip() for line in last_lines(one.log, 5 if final else 1)]
+        hint = f" (setting: {one.service.hint})" if final and one.service.hint else ""
+        said = f": {' | '.join(lines)}" if lines else ""
+        return f"{one.service.name} {what}{how}{hint}{said} (log: {one.log})"
+
+    def _levels(self) -> list[list[Watched]]:
+        """Services by how long the chain of what they need is."""
+        depth: dict[str, int] = {}
+
+        def depth_of(name: str) -> int:
+            if name not in depth:
+                depth[name] = 1 + max((depth_of(other) for other in self.watched[name].service.after), default=-1)
+            return depth[name]
+
+        deepest = max((depth_of(name) for name in self.watched), default=-1)
+        return [[self.watched[name] for name in self.watched if depth[name] == n] for n in range(deepest + 1)]
+
+    async def _stop_one(self, one: Watched) -> bool:
+        """Ask, wait, kill. Whether it ended by itself."""
+        process, clean = one.process, True
+        helpers = await asyncio.to_thread(session_members, one.leaders)
+        own = process.pid if process else None
+        others = [helper for helper in helpers if helper.pid != own]
+        if process and process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(one.service.stop_signal)
+            if one.service.stop_signal == signal.SIGTERM:  # PostgreSQL's workers are its own affair
+                for helper in others:
+                    with contextlib.suppress(Exception):
+                        helper.terminate()
+            clean = await self._ends(process, one.service.stop_seconds)
+        left = [helper for helper in helpers if helper.is_running()]
+        if left:
+            patience = 0.0 if self._hurry.is_set() or not clean else 1.0
+            await asyncio.to_thread(stop_processes, left, signal.SIGTERM, patience)
+        if process and process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
+        one.state = "stopped"
+        return clean
+
+    async def _ends(self, process: asyncio.subprocess.Process, seconds: float) -> bool:
+        ended, hurried = asyncio.create_task(process.wait()), asyncio.create_task(self._hurry.wait())
+        await asyncio.wait({ended, hurried}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        hurried.cancel()
+        if process.returncode is None:
+            ended.cancel()
+        return process.returncode is not None

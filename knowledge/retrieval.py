@@ -1,0 +1,283 @@
+"""A question -> evidence from the live release: dense and lexical search in one call, fused, with a confidence."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from time import monotonic, perf_counter
+from typing import TYPE_CHECKING, Any
+
+import httpx
+from qdrant_client import AsyncQdrantClient, models
+from qdrant_client.http.exceptions import ApiException, ResponseHandlingException, UnexpectedResponse
+
+from knowledge.collection import DENSE, LEXICAL, release_filter
+from knowledge.confidence import Question
+from knowledge.fusion import fuse
+from knowledge.lexical import SparseVector, tokenize
+from zhiyun.settings import RetrievalSettings
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from knowledge.model import RetrievalModel
+
+_FRESH = 1.0  # seconds that the live state is believed
+ALIAS = "knowledge"
+
+
+class NoLiveRelease(RuntimeError):
+    """Nothing has been published yet."""
+
+
+class VectorStoreDown(RuntimeError):
+    """The vector store did not answer a question. One sentence that names QDRANT_URL."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """A passage of the live release; `score` is the confidence that it answers the question, 0 to 1."""
+
+    passage_id: str
+    document_id: str
+    uri: str
+    source: str
+    path: str
+    title: str
+    heading: tuple[str, ...]
+    text: str
+    start: int
+    end: int
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Retrieved:
+    """Evidence above the threshold, best first; `best_score` counts what is below it too; `stages` are seconds."""
+
+    release: int
+    evidence: tuple[Evidence, ...]
+    best_score: float
+    stages: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class LiveState:
+    """What the vector store says is live."""
+
+    collection: str
+    release: int
+    fingerprint: str
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What both halves of the search brought: score of each point, and the points' payloads."""
+
+    lexical: Mapping[str, float]
+    dense: Mapping[str, float]
+    payloads: Mapping[str, Mapping[str, Any]]
+
+
+def requests(
+    dense: NDArray[np.float32] | None, lexical: SparseVector, release: int, candidates: int
+) -> list[models.QueryRequest]:
+    """The two searches of a question in one release: lexical first, then (unless None) dense."""
+    condition = release_filter(release)
+    sparse = models.SparseVector(indices=lexical.indices, values=lexical.values)
+    found = [
+        models.QueryRequest(
+            query=sparse, using=LEXICAL, filter=condition, limit=candidates, with_payload=True
+        ),
+    ]
+    if dense is not None:
+        found.append(
+            models.QueryRequest(
+                query=dense.tolist(), using=DENSE, filter=condition, limit=candidates, with_payload=True
+            )
+        )
+    return found
+
+
+def gathered(responses: Sequence[models.QueryResponse]) -> Found:
+    """The answers to `requests`."""
+    lexical = responses[0].points
+    dense = responses[1].points if len(responses) > 1 else []
+    return Found(
+        {str(point.id): point.score for point in lexical},
+        {str(point.id): point.score for point in dense},
+        {str(point.id): point.payload or {} for point in [*lexical, *dense]},
+    )
+
+
+class Retriever:
+    """Finds evidence in whatever release is live. One for each process; it may be used from many tasks at once.
+
+    `load_model` gives the model with a fingerprint; it is called in a thread, once for each fingerprint.
+    """
+
+    def __init__(
+        self,
+        client: AsyncQdrantClient,
+        settings: RetrievalSettings,
+        load_model: Callable[[str], RetrievalModel],
+        *,
+        alias: str = ALIAS,
+    ) -> None:
+        self._client = client
+        self._settings = settings
+        self._load_model = load_model
+        self._alias = alias
+        self._state: LiveState | None = None
+        self._read_at = float("-inf")
+        self._reading = asyncio.Lock()
+        self._loading = asyncio.Lock()
+        self._model: RetrievalModel | None = None
+        self._served: LiveState | None = None  # the last state whose model is loaded
+        self._swap: asyncio.Task[None] | None = None
+
+    async def retrieve(
+        self, question: str, *, limit: int | None = None, threshold: float | None = None
+    ) -> Retrieved:
+        """Evidence for a question, best first, with a confidence of at least `threshold`.
+
+        Raises NoLiveRelease when nothing is published, VectorStoreDown, and what `load_model` raises.
+        """
+        state, model = await self._ready()
+        tokens = tokenize(question)
+        if not tokens:
+            return Retrieved(state.release, (), 0.0, {})
+        started = perf_counter()
+        dense = await asyncio.to_thread(model.embedder.embed_query, question) if state.weight > 0 else None
+        embedded = perf_counter()
+        lexical = model.bm25.query(tokens)
+        try:
+            found = await self._search(state, dense, lexical)
+        except UnexpectedResponse:  # the collection went between two calls: read the live state again, once
+            self._read_at = float("-inf")
+            state, model = await self._ready()
+            dense = (
+                await asyncio.to_thread(model.embedder.embed_query, question) if state.weight > 0 else None
+            )
+            found = await self._search(state, dense, model.bm25.query(tokens), last=True)
+        searched = perf_counter()
+        asked = Question(tokens, model.lexicon)
+        ranked = fuse(found.lexical, found.dense, state.weight)
+        scored = [
+            _evidence(name, found.payloads[name], asked, found.dense.get(name))
+            for name, _ in ranked[: self._settings.candidates]
+        ]
+        threshold = self._settings.evidence_threshold if threshold is None else threshold
+        kept = [item for item in scored if item.score >= threshold][: limit or self._settings.limit]
+        return Retrieved(
+            state.release,
+            tuple(kept),
+            max((item.score for item in scored), default=0.0),
+            {"embed": embedded - started, "search": searched - embedded, "rank": perf_counter() - searched},
+        )
+
+    async def state(self) -> LiveState | None:
+        """What is live, None when nothing is. Raises VectorStoreDown. For health: it always asks."""
+        return await self._read_state()
+
+    async def _search(
+        self,
+        state: LiveState,
+        dense: NDArray[np.float32] | None,
+        lexical: SparseVector,
+        *,
+        last: bool = False,
+    ) -> Found:
+        wanted = requests(dense, lexical, state.release, self._settings.candidates)
+        try:
+            return gathered(await self._client.query_batch_points(state.collection, wanted))
+        except UnexpectedResponse as error:
+            if not last and error.status_code == 404:
+                raise
+            raise _down(error) from error
+        except (ApiException, ResponseHandlingException, httpx.HTTPError) as error:
+            raise _down(error) from error
+
+    async def _ready(self) -> tuple[LiveState, RetrievalModel]:
+        """The state to answer from and its model. While another model is being loaded, the one before goes on."""
+        state = await self._current()
+        if self._model is not None and self._model.fingerprint == state.fingerprint:
+            self._served = state
+            return state, self._model
+        if self._model is not None and self._served is not None:
+            if self._swap is None or self._swap.done():
+                self._swap = asyncio.create_task(self._load(state))
+            return self._served, self._model
+        await self._load(state)
+        assert self._model is not None
+        return state, self._model
+
+    async def _load(self, state: LiveState) -> None:
+        async with self._loading:
+            if self._model is None or self._model.fingerprint != state.fingerprint:
+                self._model = await asyncio.to_thread(self._load_model, state.fingerprint)
+            self._served = state
+
+    async def _current(self) -> LiveState:
+        async with self._reading:
+            if monotonic() - self._read_at < _FRESH and self._state is not None:
+                return self._state
+            try:
+                state = await self._read_state()
+            except VectorStoreDown:
+                if self._state is None:
+                    raise
+                return self._state  # stale, but the search itself will tell whether the store is back
+            if state is None:
+                self._state = None
+                raise NoLiveRelease(
+                    "The knowledge base has no published release yet; run the ingestion job once."
+                )
+            self._state, self._read_at = state, monotonic()
+            return state
+
+    async def _read_state(self) -> LiveState | None:
+        try:
+            info = await self._client.get_collection(self._alias)
+        except UnexpectedResponse as error:
+            if error.status_code == 404:
+                return None
+            raise _down(error) from error
+        except (ApiException, ResponseHandlingException, httpx.HTTPError) as error:
+            raise _down(error) from error
+        metadata = info.config.metadata or {}
+        if "live_release" not in metadata:
+            return None
+        return LiveState(
+            str(metadata["collection"]),
+            int(metadata["live_release"]),
+            str(metadata["fingerprint"]),
+            float(metadata["fusion_weight"]),
+        )
+
+
+def _evidence(name: str, payload: Mapping[str, Any], asked: Question, cosine: float | None) -> Evidence:
+    heading = tuple(str(part) for part in payload.get("heading") or ())
+    title, text = str(payload.get("title", "")), str(payload.get("text", ""))
+    return Evidence(
+        passage_id=str(payload.get("passage_id", name)),
+        document_id=str(payload.get("document_id", "")),
+        uri=str(payload.get("uri", "")),
+        source=str(payload.get("source", "")),
+        path=str(payload.get("path", "")),
+        title=title,
+        heading=heading,
+        text=text,
+        start=int(payload.get("start", 0)),
+        end=int(payload.get("end", 0)),
+        score=asked.confidence("\n".join((title, *heading, text)), cosine),
+    )
+
+
+def _down(error: Exception) -> VectorStoreDown:
+    lines = str(error).strip().splitlines()
+    reason = lines[-1] if lines else type(error).__name__
+    return VectorStoreDown(f"The vector store at QDRANT_URL did not answer the search ({reason}).")

@@ -1,0 +1,205 @@
+"""Sources -> documents -> passages -> vectors -> candidate release -> live release."""
+
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from typing import Any
+
+import dagster as dg
+
+from knowledge import cutting, intake, modelling, releases, vectors
+from knowledge.collection import VectorStoreUnavailable
+from knowledge.database import AnotherWriter, DatabaseUnavailable
+from knowledge.embedding import EmbeddingModelUnavailable
+from knowledge.sources import parse_sources
+from orchestration.ingestion import progress, quality, scans
+from orchestration.resources import Stores
+from zhiyun.settings import EmbeddingSettings, KnowledgeSettings, SettingsError, load
+
+_COMMON: dict[str, Any] = {
+    "group_name": "knowledge",
+    "owners": ["team:knowledge"],
+    "pool": "knowledge",  # its limit of one keeps two ingestions from running at once
+}
+# Failures that a person can act on: shown as one sentence, without a stack trace above it.
+_EXPECTED = (
+    intake.NothingToTakeIn, modelling.NoPassages, modelling.ModelMissing, EmbeddingModelUnavailable, AnotherWriter,
+    DatabaseUnavailable, VectorStoreUnavailable, SettingsError,
+)  # fmt: skip
+
+
+@contextmanager
+def _sentences() -> Generator[None]:
+    try:
+        yield
+    except _EXPECTED as error:
+        raise dg.Failure(description=str(error), allow_retries=False) from None
+
+
+def _say(context: dg.AssetExecutionContext) -> Callable[[str], None]:
+    return progress.paced(context.log.info)
+
+
+@dg.asset(
+    **_COMMON,
+    kinds={"file", "postgres"},
+    check_specs=[
+        dg.AssetCheckSpec("readable", asset="source_documents", description="Every source and file could be read.")
+    ],
+)
+def source_documents(context: dg.AssetExecutionContext, stores: Stores) -> dg.MaterializeResult:
+    """Files below KNOWLEDGE_SOURCES, read by content hash; what cannot be read is quarantined with its reason."""
+    with _sentences(), stores.writing() as connection, stores.collections() as collections:
+        for sentence in releases.reconcile(connection, collections, lambda f: modelling.load_model(connection, f)):
+            context.log.warning(sentence)
+        settings = load(KnowledgeSettings)
+        scan = scans.begin(connection, settings, load(EmbeddingSettings), context.run.run_id)
+        found = intake.take_in(connection, parse_sources(settings.sources), settings.max_file_mb, _say(context))
+        scans.found(connection, scan, found)
+    for failure in found.failed:
+        context.log.warning(f"quarantined: {failure.uri}: {failure.reason}")
+    for problem in found.problems:
+        context.log.warning(problem)
+    for note in found.notes:
+        context.log.info(f"{note.uri}: {note.reason}")
+    return dg.MaterializeResult(
+        metadata={
+            "files": found.seen, "unchanged": found.unchanged, "added": found.added, "changed": found.changed,
+            "removed": found.removed, "quarantined": len(found.failed),
+            "failures": dg.MetadataValue.md(progress.failures_markdown(found.failed)), "notes": dg.MetadataValue.md(progress.failures_markdown(found.notes)),
+            "changed_documents": dg.MetadataValue.md("\n".join(f"- {uri}" for uri in found.uris_changed[:200]) or "none"),
+        },
+        check_results=[
+            dg.AssetCheckResult(
+                check_name="readable",
+                passed=not found.failed and not found.problems,
+                severity=dg.AssetCheckSeverity.WARN,
+                metadata={"quarantined": dg.MetadataValue.md(progress.failures_markdown(found.failed)), "problems": list(found.problems)},
+            )
+        ],
+    )  # fmt: skip
+
+
+@dg.asset(**_COMMON, kinds={"python", "postgres"}, deps=[source_documents])
+def passages(context: dg.AssetExecutionContext, stores: Stores) -> dg.MaterializeResult:
+    """Documents cut into passages with their heading path and offsets; a content is cut once."""
+    with _sentences(), stores.writing() as connection:
+        cut = cutting.cut_new(connection, load(KnowledgeSettings), _say(context))
+    return dg.MaterializeResult(
+        metadata={
+            "documents_cut": cut.contents,
+            "passages_cut": cut.passages,
+            "passages": cut.total,
+            "documents_without_text": list(cut.empty),
+        }
+    )
+
+
+@dg.asset(**_COMMON, kinds={"pytorch", "postgres"}, deps=[passages])
+def retrieval_model(context: dg.AssetExecutionContext, stores: Stores) -> dg.MaterializeResult:
+    """The dense model and the word frequencies; with EMBEDDING_MODEL=corpus it is trained on the passages themselves."""
+    with _sentences(), stores.writing() as connection:
+        rules = cutting.passage_rules(load(KnowledgeSettings))
+        chosen = modelling.choose(connection, load(EmbeddingSettings), rules, _say(context))
+    if chosen.reason:
+        context.log.info(f"a new model was made: {chosen.reason}")
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(chosen.fingerprint),
+        metadata={"fingerprint": chosen.fingerprint, "made_now": chosen.reason or "no: the one at hand fits"},
+    )
+
+
+@dg.asset(**_COMMON, kinds={"pytorch", "postgres"}, deps=[retrieval_model])
+def passage_vectors(context: dg.AssetExecutionContext, stores: Stores) -> dg.MaterializeResult:
+    """A dense vector for each passage, computed once for its text and model."""
+    with _sentences(), stores.writing() as connection:
+        rules = cutting.passage_rules(load(KnowledgeSettings))
+        model = modelling.chosen_model(connection, rules)
+        done = vectors.embed_new(connection, model.embedder, rules, _say(context))
+    context.log.info(f"{done.embedded} passages embedded, {done.reused} vectors were there already")
+    return dg.MaterializeResult(
+        metadata={
+            "embedded": done.embedded,
+            "reused": done.reused,
+            "seconds": round(done.seconds, 2),
+            "passages_per_second": round(done.embedded / done.seconds, 1) if done.embedded else 0.0,
+        }
+    )
+
+
+@dg.asset(
+    **_COMMON,
+    kinds={"qdrant", "postgres"},
+    deps=[passage_vectors],
+    check_specs=[
+        dg.AssetCheckSpec(
+            "complete", asset="candidate_release", blocking=True,
+            description="The vector store holds as many passages of the candidate as the record does.",
+        ),
+        dg.AssetCheckSpec(
+            "retrieval_quality", asset="candidate_release",
+            description="How often the golden set's questions find their document.",
+        ),
+    ],
+)  # fmt: skip
+def candidate_release(context: dg.AssetExecutionContext, stores: Stores) -> dg.MaterializeResult:
+    """The next release, written beside the live one and measured on the golden set. Customers do not see it yet."""
+    with _sentences(), stores.writing() as connection, stores.collections() as collections:
+        settings = load(KnowledgeSettings)
+        rules = cutting.passage_rules(settings)
+        model = modelling.chosen_model(connection, rules)
+        built = releases.build(connection, collections, model, rules, _say(context), run_id=context.run.run_id)
+        if built is None:
+            current = releases.live(connection)
+            context.log.info("nothing changed: no candidate is needed")
+            return dg.MaterializeResult(
+                metadata={"release": current.number if current else 0, "changed": False},
+                check_results=[
+                    dg.AssetCheckResult(check_name="complete", passed=True, metadata={"changed": False}),
+                    dg.AssetCheckResult(check_name="retrieval_quality", passed=True, metadata={"changed": False}),
+                ],
+            )
+        release, difference = built
+        recorded, counted = releases.verify(connection, collections, release)
+        measured = quality.measure(connection, collections, model, release, settings, _say(context))
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(str(release.number)),
+        metadata={
+            "release": release.number, "changed": True, "collection": release.collection,
+            "documents": difference.documents, "passages": difference.passages,
+            "points_added": difference.added, "points_removed": difference.removed, **measured.metadata(),
+        },
+        check_results=[
+            dg.AssetCheckResult(
+                check_name="complete", passed=recorded == counted, metadata={"recorded": recorded, "counted": counted}
+            ),
+            dg.AssetCheckResult(
+                check_name="retrieval_quality", passed=measured.good, severity=dg.AssetCheckSeverity.WARN,
+                metadata=measured.metadata(),
+            ),
+        ],
+    )  # fmt: skip
+
+
+@dg.asset(**_COMMON, kinds={"qdrant", "postgres"}, deps=[candidate_release])
+def live_release(context: dg.AssetExecutionContext, stores: Stores) -> dg.MaterializeResult:
+    """The release that customers are answered from: publishing the candidate changes one number."""
+    with _sentences(), stores.writing() as connection, stores.collections() as collections:
+        settings = load(KnowledgeSettings)
+        candidate = releases.candidate(connection)
+        pruned: dict[str, int] = {}
+        if candidate is not None:
+            releases.publish(connection, collections, candidate)
+            pruned = releases.prune(connection, collections, settings.releases_kept)
+        current = releases.live(connection)
+        scans.finish(connection, context.run.run_id, current.number if current else None)
+    number = current.number if current else 0
+    context.log.info(f"release {number} is live" if candidate else f"release {number} stays live: nothing changed")
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(str(number)),
+        metadata={
+            "release": number,
+            "published_now": candidate is not None,
+            "pruned": pruned,
+            **(current.counts if current else {}),
+        },
+    )

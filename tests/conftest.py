@@ -1,0 +1,112 @@
+"""Fixtures that every test may use: real services, started once for the session when a test first asks for them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from embedded import ports, postgres, redis
+from embedded.processes import Service, running
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def services_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder below which the session's services keep data and logs."""
+    return tmp_path_factory.mktemp("services")
+
+
+@pytest.fixture(scope="session")
+def postgres_cluster(services_home: Path) -> Iterator[postgres.Cluster]:
+    """A running PostgreSQL with the databases `zhiyun` and `dagster`, both empty."""
+    cluster = postgres.prepare(services_home, ports.free_port())
+    with running(cluster.service(durable=False), services_home / "logs" / "postgres.log"):
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def postgres_url(postgres_cluster: postgres.Cluster) -> str:
+    """A database of this session with the platform's tables in it. Tests share it: tidy up, or use other rows."""
+    url = _create_database(postgres_cluster)
+    if (REPOSITORY / "migrations" / "__main__.py").exists():
+        migrate(url)
+    return url
+
+
+@pytest.fixture
+def database_url(postgres_cluster: postgres.Cluster) -> Iterator[str]:
+    """An empty database of the test's own, dropped afterwards."""
+    url = _create_database(postgres_cluster)
+    yield url
+    name = url.rpartition("/")[2]
+    with psycopg.connect(postgres_cluster.url("postgres", "postgres"), autocommit=True) as connection:
+        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def migrated_database_url(database_url: str) -> str:
+    """A database of the test's own with the platform's tables in it, dropped afterwards."""
+    migrate(database_url)
+    return database_url
+
+
+@pytest.fixture(scope="session")
+def redis_url(services_home: Path) -> Iterator[str]:
+    """A running Redis. Tests share it: use keys of your own."""
+    server = redis.prepare(services_home, ports.free_port())
+    with running(server.service(), services_home / "logs" / "redis.log"):
+        yield server.url
+
+
+@pytest.fixture(scope="session")
+def qdrant_url(services_home: Path) -> Iterator[str]:
+    """A running embedded vector store. Tests share it: use collections of your own."""
+    if not (REPOSITORY / "embedded" / "qdrant" / "__main__.py").exists():
+        pytest.skip("embedded/qdrant is not there yet")
+    import httpx
+
+    port = ports.free_port()
+    url = f"http://127.0.0.1:{port}"
+
+    def ready() -> bool:
+        try:
+            return httpx.get(f"{url}/readyz", timeout=5).is_success
+        except httpx.TransportError:
+            return False
+
+    service = Service(
+        name="qdrant",
+        command=[sys.executable, "-m", "embedded.qdrant", "--data", str(services_home / "qdrant"), "--port", str(port)],
+        ready=ready,
+        folder=REPOSITORY,
+    )
+    with running(service, services_home / "logs" / "qdrant.log"):
+        yield url
+
+
+def migrate(url: str) -> None:
+    """Bring a database to the platform's newest tables."""
+    subprocess.run(
+        [sys.executable, "-m", "migrations", "upgrade"],
+        cwd=REPOSITORY,
+        env={**os.environ, "DATABASE_URL": url},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+
+
+def _create_database(cluster: postgres.Cluster) -> str:
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(cluster.url("postgres", "postgres"), autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {} OWNER zhiyun").format(sql.Identifier(name)))
+    return cluster.url(name)

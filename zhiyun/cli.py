@@ -1,0 +1,110 @@
+"""The command line: `zhiyun up`, and what goes with it."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+
+from zhiyun.settings import SettingsError, check_all, configuration_markdown
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command. The exit status: 0 done, 1 failed, 2 a wrong setting or argument, 3 not running."""
+    chosen = _parser().parse_args(arguments)
+    command: Callable[[argparse.Namespace], int] = chosen.run
+    try:
+        if chosen.settings:
+            check_all()
+        return command(chosen)
+    except SettingsError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # `zhiyun configuration | head`
+        with contextlib.suppress(OSError):
+            sys.stderr.close()
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="zhiyun", description="Zhiyun, a customer-service knowledge base, with all its services on this machine."
+    )
+    commands = parser.add_subparsers(required=True, metavar="command")
+
+    def add(name: str, run: Callable[[argparse.Namespace], int], about: str, *, settings: bool = True) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=about, description=about)
+        command.set_defaults(run=run, settings=settings)
+        return command
+
+    add("up", _up, "Start everything and stay in the foreground; Ctrl-C stops it.")
+    add("down", _down, "Stop the running stack and wait until it has stopped.")
+    status = add("status", _status, "Say what runs and whether it is healthy (exit status 0 healthy, 1 not, 3 not running).")
+    status.add_argument("--json", action="store_true", help="as one JSON object")
+    add("ingest", _ingest, "Take in the sources now, in the running stack, and wait for it.")
+    add("configuration", _configuration, "Print every setting, as Markdown.", settings=False)
+    add("version", _version, "Print the version.", settings=False)
+    return parser
+
+
+def _up(_: argparse.Namespace) -> int:
+    from embedded.stack import up
+
+    return up()
+
+
+def _down(_: argparse.Namespace) -> int:
+    from embedded.stack import layout
+    from embedded.status import down
+
+    return down(layout(), _say)
+
+
+def _status(chosen: argparse.Namespace) -> int:
+    from embedded.stack import layout
+    from embedded.status import status
+
+    found = status(layout())
+    print(json.dumps(found.as_dict(), ensure_ascii=False, indent=2) if chosen.json else found.as_text())
+    return found.exit_code
+
+
+def _ingest(_: argparse.Namespace) -> int:
+    from embedded.runs import DagsterUnreachable
+    from embedded.stack import ingest, layout, told_of
+
+    place = layout()
+    dagster = place.state().get("urls", {}).get("dagster") if place.is_running() else None
+    if not dagster:
+        print(f"zhiyun is not running with ZHIYUN_HOME={place.home}; start it with `zhiyun up`", file=sys.stderr)
+        return 3
+    try:
+        outcome = ingest(dagster, _say)
+    except DagsterUnreachable as error:
+        print(error, file=sys.stderr)
+        return 1
+    _say(told_of(outcome))
+    return 0 if outcome.succeeded else 1
+
+
+def _configuration(_: argparse.Namespace) -> int:
+    print(configuration_markdown(), end="")
+    return 0
+
+
+def _version(_: argparse.Namespace) -> int:
+    try:
+        print(f"zhiyun {version('zhiyun')}")
+    except PackageNotFoundError:
+        print("zhiyun (not installed; run `make setup`)")
+    return 0
+
+
+def _say(line: str) -> None:
+    print(f"{datetime.now():%H:%M:%S} {line}", flush=True)
