@@ -38,14 +38,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="command")
 
-    def add(name: str, run: Callable[[argparse.Namespace], int], about: str, *, settings: bool = True) -> argparse.ArgumentParser:
+    def add(
+        name: str, run: Callable[[argparse.Namespace], int], about: str, *, settings: bool = True
+    ) -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=about, description=about)
         command.set_defaults(run=run, settings=settings)
         return command
 
     add("up", _up, "Start everything and stay in the foreground; Ctrl-C stops it.")
     add("down", _down, "Stop the running stack and wait until it has stopped.")
-    status = add("status", _status, "Say what runs and whether it is healthy (exit status 0 healthy, 1 not, 3 not running).")
+    status = add(
+        "status", _status, "Say what runs and whether it is healthy (exit status 0 healthy, 1 not, 3 not running)."
+    )
     status.add_argument("--json", action="store_true", help="as one JSON object")
     add("ingest", _ingest, "Take in the sources now, in the running stack, and wait for it.")
     add("configuration", _configuration, "Print every setting, as Markdown.", settings=False)
@@ -76,8 +80,8 @@ def _status(chosen: argparse.Namespace) -> int:
 
 
 def _ingest(_: argparse.Namespace) -> int:
-    from embedded.runs import DagsterUnreachable
-    from embedded.stack import ingest, layout, told_of
+    from embedded.runs import DagsterUnreachable, ingest, told_of
+    from embedded.stack import layout
 
     place = layout()
     dagster = place.state().get("urls", {}).get("dagster") if place.is_running() else None

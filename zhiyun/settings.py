@@ -7,12 +7,14 @@ working directory, then from the defaults here. `docs/configuration.md` is gener
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, cast
 
 from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+_PASSWORD = re.compile(r"(://[^\s:/@]*:)[^\s@]+@")
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
@@ -301,7 +303,7 @@ def load(model: type[Settings]) -> Settings:
         variable = variable_name(model, str(first["loc"][0]))
         reason = str(first["msg"]).removeprefix("Value error, ")
         secret = _extra(model, str(first["loc"][0]).lower()).get("secret")
-        value = "" if secret else f"={first['input']!r}"
+        value = "" if secret else "=" + _PASSWORD.sub(r"\1***@", repr(first["input"]))
         raise SettingsError(f"{variable}{value}: {reason[:1].lower() + reason[1:]}") from None
 
 

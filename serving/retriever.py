@@ -1,0 +1,33 @@
+"""The chat's retriever over the live release, whose model is loaded when it is first needed."""
+
+from __future__ import annotations
+
+from qdrant_client import AsyncQdrantClient
+
+from knowledge import database, model, modelling
+from knowledge.embedding import EmbeddingModelUnavailable
+from knowledge.model import RetrievalModel
+from knowledge.retrieval import Retriever
+from serving.chat.answering import ModelUnavailable, Retrieves
+from serving.configuration import Configuration
+
+
+def open_retriever(configuration: Configuration, qdrant: AsyncQdrantClient) -> Retrieves:
+    """A retriever over the live collection. It raises ModelUnavailable too."""
+
+    def load_model(fingerprint: str) -> RetrievalModel:
+        folder = modelling.models_dir() / fingerprint
+        try:
+            if folder.exists():
+                return model.load(folder)
+            with database.connect(configuration.database) as connection:
+                return modelling.load_model(connection, fingerprint)
+        except (
+            OSError,
+            EmbeddingModelUnavailable,
+            database.DatabaseUnavailable,
+            modelling.ModelMissing,
+        ) as error:
+            raise ModelUnavailable(str(error)) from error
+
+    return Retriever(qdrant, configuration.retrieval, load_model, alias=configuration.qdrant.collection)
