@@ -1,25 +1,86 @@
-"""How sure it is that a passage answers a question: the number behind an honest "I don't know"."""
+"""How sure it is that a passage answers a question: the number behind an honest "I don't know".
+
+Four things that can be seen without a language model, on one scale for all questions: how much of what the question
+asks about the passage has (in whole words; in characters), how near the two are for the dense model, and how much of
+the question the corpus knows at all. Their weights are a logistic regression on answerable and unanswerable questions
+of three corpora (`docs/retrieval.md`), with the same weight for each; half of it for questions of another corpus.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from knowledge.lexical import tokenize
+from knowledge.lexical import CJK_RUN, NAME, characters, name_tokens, tokenize, words
 from knowledge.lexicon import Lexicon
+from knowledge.questions import content, is_empty_talk
+
+_BIAS = -4.5
+_WORDS, _CHARACTERS, _NEAR, _FAMILIAR = 1.25, 1.25, 2.0, 1.75
+_COSINES = (0.3, 0.8)  # of a question to unrelated passages and to its own, for the corpus' own model
+
+
+@dataclass(frozen=True, slots=True)
+class _Unit:
+    """A word or a name of the question: what a passage must have of it, and what it is worth (its IDF, 0 to 1)."""
+
+    whole: tuple[str, ...]  # tokens; the share of them that a passage has counts
+    pairs: tuple[str, ...]  # of a Chinese word
+    letters: tuple[str, ...]
+    worth: float
 
 
 class Question:
-    """A question's tokens and what each is worth in this corpus."""
+    """A question, taken apart once; then the confidence of any passage.
 
-    def __init__(self, tokens: Sequence[str], lexicon: Lexicon) -> None:
-        distinct = list(dict.fromkeys(tokens))
-        self._worth = dict(zip(distinct, lexicon.idf(distinct), strict=True))
+    `cosines` are the dense model's usual cosine of a text to unrelated passages and to its own.
+    """
 
-    def confidence(self, passage: str, cosine: float | None) -> float:
-        """0 to 1: the share of the question's worth that the passage covers, helped by the dense half's cosine."""
-        total = sum(self._worth.values())
-        if total <= 0:
+    def __init__(self, text: str, lexicon: Lexicon, cosines: Sequence[float] = _COSINES) -> None:
+        self._low, self._high = cosines[0], max(cosines[1], cosines[0] + 1e-3)
+        self._empty = is_empty_talk(text)
+        plain = content(text)
+        found = [word for word in words(plain) if CJK_RUN.fullmatch(word)]
+        names = [name.group().lower() for name in NAME.finditer(plain)]
+        self._units = [_unit(word, lexicon) for word in dict.fromkeys([*found, *names])]
+        self._worth = sum(unit.worth for unit in self._units)
+        # Tokens that some passage has: what the corpus knows of the question.
+        known = [unit for unit in self._units if any(n > 0 for n in lexicon.counts_of(unit.whole))]
+        letters = [letter for unit in self._units for letter in unit.letters]
+        of_words = sum(unit.worth for unit in known) / self._worth if self._worth else 0.0
+        seen = lexicon.letters_known(letters)
+        self._familiar = of_words, sum(seen) / len(seen) if seen else of_words
+
+    def confidence(self, passage: str, cosine: float) -> float:
+        """0 to 1, of a passage's title, headings and text, and the cosine of its vector to the question's."""
+        if self._empty or not self._worth:
             return 0.0
-        has = set(tokenize(passage))
-        covered = sum(worth for token, worth in self._worth.items() if token in has) / total
-        return max(0.0, min(1.0, 0.7 * covered + 0.3 * max(0.0, cosine or 0.0)))
+        tokens, letters = set(tokenize(passage)), set(characters(passage))
+        whole = sum(unit.worth * _share(unit, tokens) for unit in self._units) / self._worth
+        part = (
+            sum(unit.worth * max(_share(unit, tokens), _letters(unit, letters)) for unit in self._units) / self._worth
+        )
+        near = _COSINES[0] + (cosine - self._low) / (self._high - self._low) * (_COSINES[1] - _COSINES[0])
+        familiar = sum(self._familiar)
+        score = _BIAS + _WORDS * whole + _CHARACTERS * part + (_NEAR * max(0.0, min(1.0, near)) + _FAMILIAR) * familiar
+        return 1 / (1 + math.exp(-score))
+
+
+def _unit(word: str, lexicon: Lexicon) -> _Unit:
+    chinese = CJK_RUN.fullmatch(word) is not None
+    whole = (("=" + word if len(word) == 2 else word),) if chinese else tuple(name_tokens(word))
+    pairs = tuple(word[at : at + 2] for at in range(len(word) - 1)) if chinese else ()
+    idf = lexicon.idf(whole)
+    return _Unit(whole, pairs, tuple(word) if chinese else (), sum(idf) / len(idf) if idf else 0.0)
+
+
+def _share(unit: _Unit, tokens: set[str]) -> float:
+    exact = sum(token in tokens for token in unit.whole) / max(len(unit.whole), 1)
+    if exact or not unit.pairs:
+        return exact
+    return 0.9 * sum(pair in tokens for pair in unit.pairs) / len(unit.pairs)
+
+
+def _letters(unit: _Unit, letters: set[str]) -> float:
+    return sum(letter in letters for letter in unit.letters) / len(unit.letters) if unit.letters else 0.0

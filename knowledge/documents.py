@@ -23,6 +23,7 @@ PARSER = "1"  # raise it when the same bytes give another text
 
 MARKDOWN, PLAIN, HTML = "text/markdown", "text/plain", "text/html"
 _TITLE_CHARS = 200
+_TITLE_WITHIN = 20_000  # a heading further down is not the title
 _FORBIDDEN = re.compile("[\0\ud800-\udfff]")  # PostgreSQL stores neither
 
 
@@ -79,5 +80,7 @@ def _title(text: str, media_type: str) -> str:
     if media_type == MARKDOWN and (title := plain(front_matter(text).title)):
         return title
     top = 0 if media_type == PLAIN else 1
-    headings = (block for block in blocks(text, media_type) if block.kind == "heading" and block.level == top)
+    headings = (
+        block for block in blocks(text[:_TITLE_WITHIN], media_type) if block.kind == "heading" and block.level == top
+    )
     return next((heading.title for heading in headings), "")

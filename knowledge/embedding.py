@@ -53,7 +53,7 @@ class StaticEmbedder:
         return self._model.embed(texts)
 
     def embed_query(self, text: str) -> NDArray[np.float32]:
-        return self._model.embed([text])[0]
+        return self._model.embed_question(text)
 
 
 class TransformerEmbedder:
@@ -72,7 +72,9 @@ class TransformerEmbedder:
         import numpy as np
 
         out = np.zeros((len(texts), self.dimensions), dtype=np.float32)
-        for batch in batches([_tokens_at_most(text) for text in texts], self._batch_tokens):
+        longest = int(self._model.max_seq_length or 1_000_000)  # what is beyond it is cut off, and costs nothing
+        lengths = [min(longest, _tokens_at_most(text)) for text in texts]
+        for batch in batches(lengths, self._batch_tokens):
             out[batch] = self._encode([texts[i] for i in batch], self._prompts[0], "document", len(batch))
         return out
 

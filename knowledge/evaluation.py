@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -96,11 +96,8 @@ def quality(ranks: Sequence[int | None]) -> Quality:
 
 def halves(questions: Sequence[Judged], weight: float) -> dict[str, Quality]:
     """The quality of the `lexical` half alone, the `dense` half alone, and the `hybrid` with this weight."""
-    lexical = [Judged(q.lexical, {}, q.documents, q.wanted) for q in questions]
-    dense = [Judged({}, q.dense, q.documents, q.wanted) for q in questions]
-    by_name: dict[str, Callable[[], list[int | None]]] = {
-        "lexical": lambda: [first_rank(q, 0.0) for q in lexical],
-        "dense": lambda: [first_rank(q, 1.0) for q in dense],
-        "hybrid": lambda: [first_rank(q, weight) for q in questions],
+    return {
+        "lexical": quality([first_rank(replace(q, dense={}), 0.0) for q in questions]),
+        "dense": quality([first_rank(replace(q, lexical={}, exact=False), 1.0) for q in questions]),
+        "hybrid": quality([first_rank(q, weight) for q in questions]),
     }
-    return {name: quality(ranks()) for name, ranks in by_name.items()}

@@ -12,17 +12,16 @@ PACKAGED_WEIGHT = 0.05  # for the packaged English MiniLM
 def fuse(lexical: Mapping[str, float], dense: Mapping[str, float], weight: float) -> list[tuple[str, float]]:
     """Passages of both lists with their fused score, best first; `weight` is the dense half's, 0 to 1.
 
-    Lexical scores (any scale) are divided by the best of the question, dense ones (cosines) lie between the worst that
-    was brought (0) and 1. A passage that one half did not bring has 0 there. Equal scores keep the lexical order.
+    Each half's scores are divided by its best for the question, and what a half did not bring has 0 there. Measured
+    against dividing by ranges, raw cosines, and the true score of what one half did not bring: all within a point.
+    Equal scores keep the lexical order.
     """
-    best = max(lexical.values(), default=0.0) or 1.0
-    floor = min(dense.values(), default=0.0)
-    span = max(1.0 - floor, 1e-9)
+    best, nearest = max(lexical.values(), default=0.0), max(dense.values(), default=0.0)
     fused: dict[str, float] = {}
     for name in (*lexical, *dense):
-        if name not in fused:
-            cosine = (dense[name] - floor) / span if name in dense else 0.0
-            fused[name] = (1 - weight) * lexical.get(name, 0.0) / best + weight * cosine
+        words = lexical.get(name, 0.0) / best if best > 0 else 0.0
+        near = max(0.0, dense.get(name, 0.0)) / nearest if nearest > 0 else 0.0
+        fused[name] = (1 - weight) * words + weight * near
     order = {name: place for place, name in enumerate(fused)}
     return sorted(fused.items(), key=lambda item: (-item[1], order[item[0]]))
 
@@ -35,12 +34,13 @@ class Judged:
     dense: Mapping[str, float]
     documents: Mapping[str, str]
     wanted: frozenset[str]
+    exact: bool = False  # the question is an identifier: `knowledge.questions.is_identifier`
 
 
 def first_rank(judged: Judged, weight: float) -> int | None:
     """The place of the first wanted document (1 is best) among the distinct documents, None when it was not found."""
     seen: dict[str, None] = {}
-    for name, _ in fuse(judged.lexical, judged.dense, weight):
+    for name, _ in fuse(judged.lexical, judged.dense, 0.0 if judged.exact else weight):
         document = judged.documents[name]
         if document in judged.wanted:
             return len(seen) + 1
@@ -52,7 +52,7 @@ def fit_weight(questions: Sequence[Judged], default: float) -> float:
     """The weight that finds the wanted documents best (mean reciprocal rank), near `default` where little is known."""
     if not questions:
         return default
-    grid = sorted({round(step / 20, 2) for step in range(20)} | {default})
+    grid = sorted({round(step / 20, 2) for step in range(21)} | {default})
 
     def quality(weight: float) -> float:
         ranks = [first_rank(judged, weight) for judged in questions]

@@ -29,7 +29,11 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Intake:
-    """What one look through the sources found. The counts are of files: `seen` is the sum of the four after it."""
+    """What one look through the sources found.
+
+    The counts are of files: `seen` is the sum of unchanged, added, changed and failed ones. `passed_over` are files
+    that are no documents by their name.
+    """
 
     seen: int
     unchanged: int
@@ -39,6 +43,7 @@ class Intake:
     removed: int
     notes: tuple[Failure, ...] = ()
     problems: tuple[str, ...] = ()
+    passed_over: tuple[str, ...] = ()
     uris_changed: tuple[str, ...] = field(default=(), repr=False)
 
 
@@ -113,6 +118,7 @@ def take_in(connection: Connection, sources: Sequence[Source], max_mb: float, pr
         removed=removed,
         notes=tuple(notes),
         problems=tuple(problems),
+        passed_over=tuple(f"{name}/{path}" for name, scanned in scans.items() for path in scanned.passed_over),
         uris_changed=tuple(added + changed),
     )
 

@@ -11,8 +11,9 @@ import re
 import unicodedata
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 RULES = "1"
 """Raise it when the same text gives other tokens or other values: it is part of the fingerprint."""
@@ -24,9 +25,9 @@ B = 0.6
 
 _CJK = "々〇㐀-䶿一-鿿豈-﫿぀-ヿㇰ-ㇿ가-힣\U00020000-\U0003ffff"
 _LETTER = rf"[^\W_{_CJK}]"
-_CJK_RUN = re.compile(rf"[{_CJK}]+")
+CJK_RUN = re.compile(rf"[{_CJK}]+")
 # A name, a number or a code with what holds its parts together: QH-40302, orders.batchQuery, /v1/orders, C++.
-_NAME = re.compile(rf"{_LETTER}(?:{_LETTER}|[._\-/:@'’+&](?={_LETTER})|_+(?={_LETTER}))*(?:\+\+|#(?![\w]))?")
+NAME = re.compile(rf"{_LETTER}(?:{_LETTER}|[._\-/:@'’+&](?={_LETTER})|_+(?={_LETTER}))*(?:\+\+|#(?![\w]))?")
 _PART = re.compile(rf"{_LETTER}+(?:\+\+|#)?")
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|(?<=[^\W\d])(?=\d)|(?<=\d)(?=[^\W\d])")
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
@@ -50,10 +51,15 @@ def _simplified() -> Callable[[str], str]:
 
 
 @functools.cache
-def _segmenter() -> Callable[[str], list[str]]:
+def _segmenter() -> Any:
     import rjieba
 
-    return rjieba.Jieba().cut_for_search
+    return rjieba.Jieba()
+
+
+def words(text: str) -> list[str]:
+    """The text in words, nothing left out: jieba's precise mode."""
+    return _segmenter().cut(text)
 
 
 def normalise(text: str) -> str:
@@ -71,26 +77,27 @@ def tokenize(text: str) -> list[str]:
     """
     plain = normalise(text)
     tokens: list[str] = []
-    runs = _CJK_RUN.findall(plain)
+    runs = CJK_RUN.findall(plain)
     for run in runs:
         tokens.extend([run[at : at + 2] for at in range(len(run) - 1)])
     if runs:
-        for word in _segmenter()("\n".join(runs)):
+        for word in _segmenter().cut_for_search("\n".join(runs)):
             if len(word) == 2:
                 tokens.append("=" + word)
             elif len(word) > 2 or (word != "\n" and not word.isspace()):
                 tokens.append(word)
-    for name in _NAME.findall(plain):
-        tokens.extend(_name_tokens(name))
+    for name in NAME.findall(plain):
+        tokens.extend(name_tokens(name))
     return tokens
 
 
 def characters(text: str) -> list[str]:
     """The Chinese characters of a text, Simplified."""
-    return [one for run in _CJK_RUN.findall(normalise(text)) for one in run]
+    return [one for run in CJK_RUN.findall(normalise(text)) for one in run]
 
 
-def _name_tokens(name: str) -> Iterable[str]:
+def name_tokens(name: str) -> Iterable[str]:
+    """The tokens of one name, number or code: whole, joined, and its parts."""
     parts = _PART.findall(name)
     whole = name.lower()
     if len(parts) == 1 and not _CAMEL.search(name):
@@ -139,9 +146,9 @@ class Bm25:
         norm = self.k * (1 - self.b + self.b * len(tokens) / max(self.average_length, 1.0))
         return _vector({token: tf * (self.k + 1) / (tf + norm) for token, tf in Counter(tokens).items()})
 
-    def query(self, tokens: list[str]) -> SparseVector:
-        """Each token of a question once, with weight 1."""
-        return _vector(dict.fromkeys(tokens, 1.0))
+    def query(self, tokens: Iterable[str] | Mapping[str, float]) -> SparseVector:
+        """Each token of a question once, with its weight (`knowledge.questions.question_tokens`), or with 1."""
+        return _vector(dict(tokens) if isinstance(tokens, Mapping) else dict.fromkeys(tokens, 1.0))
 
 
 def _vector(values: dict[str, float]) -> SparseVector:

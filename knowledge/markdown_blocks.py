@@ -14,7 +14,7 @@ from knowledge.blocks import HEADING_CHARS, Block, Kind
 from knowledge.markup import plain
 
 # The parser needs about a kilobyte for each line: a long text is parsed in parts, so that 20 MB stay below 1 GB.
-_PART = 300_000
+_PART = 100_000
 _NESTING = 24  # levels of tokens; what is nested deeper is text
 _LINE_END = re.compile(r"\r\n?|\n")
 _FRONT = re.compile(r"\A---[ \t]*(?:\r\n?|\n)(.*?)^(?:---|\.\.\.)[ \t]*(?:\r\n?|\n|\Z)", re.DOTALL | re.MULTILINE)

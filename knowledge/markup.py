@@ -21,7 +21,7 @@ _INLINE = re.compile(r"(?<!`)(?P<tick>`{1,3})(?!`)[^`\n]+(?P=tick)(?!`)")
 _GONE = re.compile(
     r"<!--(?s:.*?)(?:-->|\Z)|\{\{[<%][^{}\n]*[>%]\}\}|<https?://[^<>\s]*>"
     rf"|</?(?i:{_TAGS})(?:\s[^<>]*|/)?>|</?[A-Z][A-Za-z]*(?:\s[^<>]*|/)?>"
-    r"|^[ \t>]*\|?[ \t]*:?-{2,}:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)*\|?[ \t]*$"  # the rule below a table's header
+    r"|^[ \t>]*+\|?[ \t]*+:?-{2,}+:?[ \t]*+(?:\|[ \t]*+:?-++:?[ \t]*+)*+\|?[ \t]*(?:\n|\Z)"  # the rule below a table's header
     r"|^[ \t]*\[[^\]\n]+\]:[ \t]*\S+[^\n]*$",  # the target of a reference
     re.MULTILINE,
 )
@@ -35,7 +35,8 @@ _SIGN = re.compile(
 )
 _PIPE = re.compile(r"(?<!\\)\|")
 _SPACES = re.compile(r"[ \t]{2,}")
-_LINES = re.compile(r"[ \t]*\n(?:[ \t]*\n)+")
+_EDGES = re.compile(r"^[ \t]++|[ \t]+$", re.MULTILINE)
+_LINES = re.compile(r"\n{3,}")
 _WORD = re.compile(r"[^\W_]")
 
 
@@ -48,9 +49,9 @@ def searchable(text: str) -> str:
     return _outside(_FENCED, text, _prose).strip()
 
 
-def has_content(text: str) -> bool:
-    """True if a letter or a digit is left when markup is taken away."""
-    return bool(_WORD.search(text)) and bool(_WORD.search(searchable(text)))
+def has_content(text: str, markup: bool = True) -> bool:
+    """True if a letter or a digit is in the text, apart from markup unless the text is plain (`markup` False)."""
+    return bool(_WORD.search(text)) and (not markup or bool(_WORD.search(searchable(text))))
 
 
 def plain(heading: str) -> str:
@@ -71,10 +72,10 @@ def _outside(code: re.Pattern[str], text: str, change: Callable[[str], str]) -> 
 
 def _prose(text: str) -> str:
     # Links first: what they are put on is often inline code.
-    return _outside(_INLINE, _LINK.sub(r"\1", _IMAGE.sub(r"\1", text)), _strip)
+    text = _outside(_INLINE, _LINK.sub(r"\1", _IMAGE.sub(r"\1", text)), _strip)
+    return _LINES.sub("\n\n", _EDGES.sub("", text))
 
 
 def _strip(text: str) -> str:
-    text = _PIPE.sub(" ", _GONE.sub(" ", text))
-    text = _SIGN.sub("", text)
-    return _LINES.sub("\n\n", _SPACES.sub(" ", text))
+    text = _PIPE.sub(" ", _GONE.sub(" ", _SPACES.sub(" ", text)))
+    return _SPACES.sub(" ", _SIGN.sub("", text))

@@ -33,6 +33,8 @@ from zhiyun.settings import EmbeddingSettings
 
 _SKETCH = 512
 _DENSE = "dense"
+_COMPARED = 100
+_CORPUS_COSINES = (0.3, 0.8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,12 @@ class RetrievalModel:
     def default_weight(self) -> float:
         """The weight of the dense half as long as no golden set says another."""
         return float(self.config["default_weight"])
+
+    @property
+    def cosines(self) -> tuple[float, float]:
+        """The dense model's usual cosine of a text to unrelated passages and to its own: what "near" means."""
+        low, high = self.config["cosines"]
+        return float(low), float(high)
 
 
 def build(
@@ -74,7 +82,8 @@ def build(
     config["average_length"] = max(1.0, round(sum(map(len, tokens)) / len(tokens), 1))
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".making-") as made:
-        _write(Path(made) / "model", config, Lexicon.of(tokens), texts, progress)
+        counted = (Lexicon.counted(text, found) for text, found in zip(texts, tokens, strict=True))
+        _write(Path(made) / "model", config, Lexicon.of(counted), texts, settings, progress)
         _move(Path(made) / "model", target)
     return load(target)
 
@@ -89,9 +98,7 @@ def load(folder: Path) -> RetrievalModel:
             f"The retrieval model in {folder} cannot be read ({error}); delete the folder, and the next use fetches it again."
         ) from None
     fields = EmbeddingSettings.model_fields
-    settings = EmbeddingSettings(
-        **{key: value for key, value in config["embedding"].items() if key in fields}
-    )
+    settings = EmbeddingSettings(**{key: value for key, value in config["embedding"].items() if key in fields})
     embedder = load_embedder(settings, folder / _DENSE, config["embedder"])
     bm25 = Bm25(config["k"], config["b"], config["average_length"])
     return RetrievalModel(config["fingerprint"], embedder, bm25, lexicon, config)
@@ -156,9 +163,7 @@ def _config(texts: Sequence[str], settings: EmbeddingSettings, rules: str) -> di
     hashes = [hashlib.sha256(text.encode()).digest() for text in texts]
     trained_on = hashlib.sha256(b"".join(sorted(set(hashes)))).hexdigest()
     if settings.model == CORPUS:
-        embedder = hashlib.sha256(f"{CORPUS}\n{_static_rules(settings)}\n{trained_on}".encode()).hexdigest()[
-            :32
-        ]
+        embedder = hashlib.sha256(f"{CORPUS}\n{_static_rules(settings)}\n{trained_on}".encode()).hexdigest()[:32]
     else:
         embedder = embedder_fingerprint(settings)
     named = "\n".join([embedder, _lexical_rules(), rules, trained_on])
@@ -203,15 +208,34 @@ def _write(
     config: dict[str, Any],
     lexicon: Lexicon,
     texts: Sequence[str],
+    settings: EmbeddingSettings,
     progress: Callable[[str], None],
 ) -> None:
     folder.mkdir()
-    if config["embedding"]["model"] == CORPUS:
+    if settings.model == CORPUS:
         (folder / _DENSE).mkdir()
         static_training.train(texts, progress=progress).save(folder / _DENSE)
+        config["cosines"] = _CORPUS_COSINES
+    else:
+        config["cosines"] = _cosines(load_embedder(settings, folder / _DENSE), texts)
     lexicon.save(folder / "lexicon.bin")
     text = json.dumps(config, ensure_ascii=False, indent=1, sort_keys=True)
     (folder / "model.json").write_text(text, encoding="utf-8")
+
+
+def _cosines(embedder: Embedder, texts: Sequence[str]) -> list[float]:
+    """Measured on a sample of the passages: a sentence as the question, its own passage, and the nearest other one."""
+    import numpy as np
+
+    sample = [text for text in texts[:: max(1, len(texts) // _COMPARED)] if len(text) > 40][:_COMPARED]
+    if len(sample) < 10:
+        return list(_CORPUS_COSINES)
+    questions = np.stack([embedder.embed_query(static_training.sentences(text)[-1]) for text in sample])
+    near = questions @ embedder.embed_passages(sample).T
+    own = np.diag(near).copy()
+    np.fill_diagonal(near, -1.0)
+    low, high = float(np.median(near.max(axis=1))), float(np.median(own))
+    return [round(low, 3), round(max(high, low + 0.05), 3)]
 
 
 def _move(made: Path, target: Path) -> None:

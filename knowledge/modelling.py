@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,7 +74,10 @@ def choose(connection: Connection, settings: EmbeddingSettings, rules: str, prog
 
 
 def load_model(connection: Connection, fingerprint: str) -> RetrievalModel:
-    """The model with this fingerprint: from this machine's folder, else from the record in PostgreSQL."""
+    """The model with this fingerprint: from this machine's folder, else from the record in PostgreSQL.
+
+    The last one stays in memory: the steps of a run use it one after another.
+    """
     folder = models_dir() / fingerprint
     if not folder.exists():
         row = connection.execute(
@@ -82,6 +86,11 @@ def load_model(connection: Connection, fingerprint: str) -> RetrievalModel:
         if row is None or row[0] is None:
             raise ModelMissing(f"The retrieval model {fingerprint} is neither in {folder} nor in the database.")
         retrieval_model.unpack(bytes(row[0]), folder)
+    return _load(folder)
+
+
+@functools.lru_cache(maxsize=1)
+def _load(folder: Path) -> RetrievalModel:
     return retrieval_model.load(folder)
 
 

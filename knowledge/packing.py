@@ -26,8 +26,8 @@ _LEAD = re.compile(
     r"(?:[:：]|(?:如下|下表|以下|下面|following|below)[^。.!！?？\n]{0,30}[。.]?)[\s>*_]*\Z", re.IGNORECASE
 )
 _ROW = re.compile(r"[^\n\r]*(?:\r\n?|\n|\Z)")
-_RULE = re.compile(r"[ \t>]*\|?[ \t]*:?-+:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)*\|?\s*\Z")
-_FENCE = re.compile(r"[ \t>]*(?:[-*+]|\d{1,9}[.)])?[ \t]*(?:`{3,}|~{3,})")
+_RULE = re.compile(r"[ \t>]*+\|?[ \t]*+:?-++:?[ \t]*+(?:\|[ \t]*+:?-++:?[ \t]*+)*+\|?\s*\Z")
+_FENCE = re.compile(r"[ \t>]*+(?:[-*+]|\d{1,9}[.)])?[ \t]*+(?:`{3,}|~{3,})")
 _TABLE, _TABLE_END = re.compile(r"<table\b", re.IGNORECASE), re.compile(r"</table\b", re.IGNORECASE)
 
 
@@ -41,18 +41,18 @@ class Piece:
     verbatim: bool = False  # cut out of code: its first line's indentation counts
 
 
-def pack(text: str, blocks: list[Block], target: int, maximum: int) -> list[Piece]:
+def pack(text: str, blocks: list[Block], target: int, maximum: int, markup: bool = True) -> list[Piece]:
     """The pieces of consecutive blocks, in order. `target` <= `maximum`, both in characters; no piece is longer than
-    `maximum`. Only what has no letter or digit, or is bare markup that fits nowhere, is in none of them."""
-    packer = _Packer(text, target, maximum)
+    `maximum`, nor without a letter or digit. Only what has no letter or digit, or is bare markup that fits nowhere, is in none of them."""
+    packer = _Packer(text, target, maximum, markup)
     packer.siblings(blocks)
     packer.flush()
     return packer.tidied()
 
 
 class _Packer:
-    def __init__(self, text: str, target: int, maximum: int) -> None:
-        self.text, self.target, self.maximum = text, target, maximum
+    def __init__(self, text: str, target: int, maximum: int, markup: bool) -> None:
+        self.text, self.target, self.maximum, self.markup = text, target, maximum, markup
         self.pieces: list[Piece] = []
         self.start = self.end = -1  # the piece being filled
 
@@ -87,9 +87,8 @@ class _Packer:
         return kept
 
     def _reads(self, piece: Piece) -> bool:
-        tags = self.text.startswith("<", piece.start)
-        found = _WORD.search(self.text, piece.start, piece.end) is not None
-        return has_content(self.text[piece.start : piece.end]) if tags else found
+        tags = self.markup and self.text.startswith("<", piece.start)
+        return has_content(self.text[piece.start : piece.end], tags)
 
     def _take(self, block: Block) -> None:
         length = block.end - block.start
@@ -111,6 +110,8 @@ class _Packer:
                         self._add(*part)
 
     def _add(self, start: int, end: int) -> None:
+        if self.text[start:end].isspace():  # part of a long blank stretch, which ends a piece or begins none
+            return
         if self.start >= 0 and self._trimmed(self.start, end) > self.target:
             self.flush()
         if self.start < 0:
@@ -226,6 +227,8 @@ class _Packer:
         if block.kind not in ("html", "text"):
             return False
         text, start, end = self.text, block.start, block.end
+        if not self.markup:
+            return _WORD.search(text, start, end) is None
         if end - start > _CHECKED_CHARS:
             return text.startswith("<!--", start) and text.find("-->", start, end) >= end - 4
         if block.kind == "text" and text[start] not in "<{[!" and _WORD.search(text, start, end):
@@ -263,4 +266,4 @@ class _Packer:
         if _LEAD.search(self.text, max(block.start, block.end - _LEAD_CHARS), block.end):
             return True
         text = self.text[block.start : block.end].strip() if block.end - block.start <= _LEAD_CHARS else ""
-        return 0 < len(text) and text[-1] not in "。！？；…!?.;"
+        return text != "" and text[-1] not in "。！？；…!?.;"

@@ -17,7 +17,7 @@ from knowledge.structure import blocks
 
 RULES = "1"  # raise it when the same text gives other passages, or other indexed text
 
-_WHOLE_BLOCKS = 2_000  # a section of more is packed in parts: bounds the memory
+_SECTION_CHARS = 100_000  # a longer section is packed in parts, which bounds the memory
 _JOINED = " > "
 
 
@@ -35,6 +35,7 @@ class Passage:
     heading: tuple[str, ...]
     text: str
     carried: str = ""
+    markup: bool = True  # False in plain text, where no sign is markup
 
     def indexed(self, title: str) -> str:
         """What is embedded and matched: title, heading path, carried rows and text, without the noise of markup."""
@@ -43,7 +44,8 @@ class Passage:
             path = path[1:]
         elif not path and _same(_first_heading(self.text), title):
             title = ""
-        body = searchable(f"{self.carried}\n{self.text}" if self.carried else self.text)
+        body = f"{self.carried}\n{self.text}" if self.carried else self.text
+        body = searchable(body) if self.markup else body
         return "\n".join(part for part in (title, _JOINED.join(path), body) if part)
 
 
@@ -55,7 +57,7 @@ def cut(document: Document, target: int = 480, maximum: int = 2400) -> list[Pass
     """
     if target < 1 or maximum < 1:
         raise ValueError(f"passage lengths must be positive, not {target} and {maximum}")
-    cutter = _Cutter(document.text, target, max(target, maximum))
+    cutter = _Cutter(document.text, target, max(target, maximum), markup=document.media_type != "text/plain")
     for block in blocks(document.text, document.media_type):
         cutter.take(block)
     return cutter.finish()
@@ -64,8 +66,8 @@ def cut(document: Document, target: int = 480, maximum: int = 2400) -> list[Pass
 class _Cutter:
     """Collects the blocks of one section after the other and packs each when the next heading comes."""
 
-    def __init__(self, text: str, target: int, maximum: int) -> None:
-        self.text, self.target, self.maximum = text, target, maximum
+    def __init__(self, text: str, target: int, maximum: int, markup: bool) -> None:
+        self.text, self.target, self.maximum, self.markup = text, target, maximum, markup
         self.passages: list[Passage] = []
         self.path: list[Block] = []  # the headings above, outermost first
         self.body: list[Block] = []
@@ -76,7 +78,7 @@ class _Cutter:
     def take(self, block: Block) -> None:
         if block.kind != "heading":
             self.body.append(block)
-            if len(self.body) >= _WHOLE_BLOCKS:
+            if block.end - self.body[0].start >= _SECTION_CHARS:
                 self._pack()
             return
         self._close(block.level)
@@ -108,8 +110,12 @@ class _Cutter:
         body, self.body = self.body, []
         if not body:
             return
-        pieces = pack(self.text, body, self.target, self.maximum)
-        if not self.packed and len(pieces) == 1 and not has_content(self.text[pieces[0].start : pieces[0].end]):
+        pieces = pack(self.text, body, self.target, self.maximum, self.markup)
+        if (
+            not self.packed
+            and len(pieces) == 1
+            and not has_content(self.text[pieces[0].start : pieces[0].end], self.markup)
+        ):
             return  # only markup: the heading stands for it
         for piece in pieces:
             self._emit(piece, self._heading())
@@ -118,12 +124,15 @@ class _Cutter:
     def _emit_bare(self) -> None:
         if self.bare:
             (start, end, parents), self.bare = self.bare, None
-            self._emit(Piece(start, start + len(self.text[start:end].rstrip())), parents)
+            text = self.text[start:end].rstrip()
+            if has_content(text, self.markup):
+                self._emit(Piece(start, start + len(text)), parents)
 
     def _emit(self, piece: Piece, heading: tuple[str, ...]) -> None:
         self._emit_bare()
         text = self.text[piece.start : piece.end]
-        self.passages.append(Passage(len(self.passages), piece.start, piece.end, heading, text, piece.carried))
+        passage = Passage(len(self.passages), piece.start, piece.end, heading, text, piece.carried, self.markup)
+        self.passages.append(passage)
 
 
 def _same(heading: str, title: str) -> bool:

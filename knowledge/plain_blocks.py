@@ -1,4 +1,4 @@
-"""Plain text -> blocks: paragraphs between blank lines (or rulers like =====), and headings in the forms that Chinese manuals use.
+"""Plain text -> blocks: paragraphs between blank lines or rulers (=====), and headings as Chinese manuals have them.
 
 Nothing in it is markup: a line that begins with `#` or `*` is text like any other.
 """
@@ -11,10 +11,9 @@ from collections.abc import Iterator
 from knowledge.blocks import Block
 
 _HEADING_CHARS = 40
-# One paragraph: lines that are not blank. Rulers of one repeated sign are paragraphs of their own.
-_PARAGRAPH = re.compile(r"[^\r\n]*\S[^\r\n]*(?:(?:\r\n?|\n)[^\r\n]*\S[^\r\n]*)*")
-_LINE = re.compile(r"[^\r\n]+")
+_LINE = re.compile(r"[^\r\n]*(?:\r\n?|\n|\Z)")
 _RULER = re.compile(r"\s*([=\-_*~#—─═])\1{3,}\s*\Z")
+_WORD = re.compile(r"[^\W_]")
 _SENTENCE_END = "。！？；，、：…,.;:!?"
 _NUMBER = "[0-9０-９一二三四五六七八九十百零〇]+"
 _NUMBERED = (  # level, form
@@ -23,7 +22,7 @@ _NUMBERED = (  # level, form
     (3, re.compile(rf"第{_NUMBER}[节条]")),
     (4, re.compile(r"[一二三四五六七八九十]{1,3}[、．.]")),
     (5, re.compile(r"[（(][一二三四五六七八九十]{1,3}[）)]")),
-    (6, re.compile(r"\d{1,2}(?:\.\d{1,2})*(?:[.、．]\s?|\s)\S")),
+    (6, re.compile(r"\d{1,2}(?P<deeper>(?:\.\d{1,2})*)(?:[.、．]\s?|\s)\S")),
 )
 
 
@@ -35,29 +34,30 @@ def plain_blocks(text: str) -> Iterator[Block]:
     the title (level 0).
     """
     first = True
-    for match in _PARAGRAPH.finditer(text):
-        for start, end in _between_rulers(text, match.start(), match.end()):
-            line = text[start:end].strip()
-            level = _level(line, first)
-            first = False
-            yield Block("text", start, end) if level is None else Block("heading", start, end, level, line)
+    for start, end in _paragraphs(text):
+        line = text[start:end].strip()
+        level = _level(line, first)
+        first = False
+        yield Block("text", start, end) if level is None else Block("heading", start, end, level, line)
 
 
-def _between_rulers(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
-    begin = start
-    for line in _LINE.finditer(text, start, end):
-        if _RULER.match(line[0]):
-            if text[begin : line.start()].strip():
+def _paragraphs(text: str) -> Iterator[tuple[int, int]]:
+    begin = -1
+    for line in _LINE.finditer(text):
+        if line[0].isspace() or not line[0] or _RULER.match(line[0]):
+            if begin >= 0:
                 yield begin, line.start()
-            begin = line.end()
-    if text[begin:end].strip():
-        yield begin, end
+            begin = -1
+        elif begin < 0:
+            begin = line.start()
+    if begin >= 0:
+        yield begin, len(text)
 
 
 def _level(line: str, first: bool) -> int | None:
     if len(line) > _HEADING_CHARS or "\n" in line or "\r" in line or line[-1] in _SENTENCE_END:
         return None
     for level, form in _NUMBERED:
-        if form.match(line):
-            return level
-    return 0 if first else None
+        if match := form.match(line):
+            return level + (match["deeper"].count(".") if "deeper" in match.groupdict() else 0)
+    return 0 if first and _WORD.search(line) else None

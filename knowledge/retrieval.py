@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any
@@ -14,8 +14,9 @@ from qdrant_client.http.exceptions import ApiException, ResponseHandlingExceptio
 
 from knowledge.collection import DENSE, LEXICAL, release_filter
 from knowledge.confidence import Question
-from knowledge.fusion import fuse
+from knowledge.fusion import Judged, fuse
 from knowledge.lexical import SparseVector, tokenize
+from knowledge.questions import is_identifier, question_tokens
 from zhiyun.settings import RetrievalSettings
 
 if TYPE_CHECKING:
@@ -34,6 +35,10 @@ class NoLiveRelease(RuntimeError):
 
 class VectorStoreDown(RuntimeError):
     """The vector store did not answer a question. One sentence that names QDRANT_URL."""
+
+
+class _Gone(VectorStoreDown):
+    """The collection is not there (any more)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,34 +88,38 @@ class Found:
 
 
 def requests(
-    dense: NDArray[np.float32] | None, lexical: SparseVector, release: int, candidates: int
+    dense: NDArray[np.float32], lexical: SparseVector, release: int, candidates: int
 ) -> list[models.QueryRequest]:
-    """The two searches of a question in one release: lexical first, then (unless None) dense."""
+    """The two searches of a question in one release, lexical first, for one call of `query_batch_points`."""
     condition = release_filter(release)
     sparse = models.SparseVector(indices=lexical.indices, values=lexical.values)
-    found = [
-        models.QueryRequest(
-            query=sparse, using=LEXICAL, filter=condition, limit=candidates, with_payload=True
-        ),
+    return [
+        models.QueryRequest(query=sparse, using=LEXICAL, filter=condition, limit=candidates, with_payload=True),
+        models.QueryRequest(query=dense.tolist(), using=DENSE, filter=condition, limit=candidates, with_payload=True),
     ]
-    if dense is not None:
-        found.append(
-            models.QueryRequest(
-                query=dense.tolist(), using=DENSE, filter=condition, limit=candidates, with_payload=True
-            )
-        )
-    return found
+
+
+def searches(model: RetrievalModel, question: str, release: int, candidates: int) -> list[models.QueryRequest]:
+    """`requests` for a question as a customer asks it."""
+    lexical = model.bm25.query(question_tokens(question))
+    return requests(model.embedder.embed_query(question), lexical, release, candidates)
 
 
 def gathered(responses: Sequence[models.QueryResponse]) -> Found:
     """The answers to `requests`."""
     lexical = responses[0].points
-    dense = responses[1].points if len(responses) > 1 else []
+    dense = responses[1].points
     return Found(
         {str(point.id): point.score for point in lexical},
         {str(point.id): point.score for point in dense},
         {str(point.id): point.payload or {} for point in [*lexical, *dense]},
     )
+
+
+def judged(found: Found, question: str, wanted: Iterable[str]) -> Judged:
+    """What was found for a golden question, to be measured; `wanted` are the uris of the documents that answer it."""
+    documents = {name: str(payload["uri"]) for name, payload in found.payloads.items()}
+    return Judged(found.lexical, found.dense, documents, frozenset(wanted), is_identifier(question))
 
 
 class Retriever:
@@ -139,64 +148,47 @@ class Retriever:
         self._served: LiveState | None = None  # the last state whose model is loaded
         self._swap: asyncio.Task[None] | None = None
 
-    async def retrieve(
-        self, question: str, *, limit: int | None = None, threshold: float | None = None
-    ) -> Retrieved:
+    async def retrieve(self, question: str, *, limit: int | None = None, threshold: float | None = None) -> Retrieved:
         """Evidence for a question, best first, with a confidence of at least `threshold`.
 
         Raises NoLiveRelease when nothing is published, VectorStoreDown, and what `load_model` raises.
         """
         state, model = await self._ready()
-        tokens = tokenize(question)
-        if not tokens:
+        if not tokenize(question):
             return Retrieved(state.release, (), 0.0, {})
         started = perf_counter()
-        dense = await asyncio.to_thread(model.embedder.embed_query, question) if state.weight > 0 else None
-        embedded = perf_counter()
-        lexical = model.bm25.query(tokens)
         try:
-            found = await self._search(state, dense, lexical)
-        except UnexpectedResponse:  # the collection went between two calls: read the live state again, once
+            found, embedded = await self._find(state, model, question)
+        except _Gone:  # the collection went between two calls: read the live state again, once
             self._read_at = float("-inf")
             state, model = await self._ready()
-            dense = (
-                await asyncio.to_thread(model.embedder.embed_query, question) if state.weight > 0 else None
-            )
-            found = await self._search(state, dense, model.bm25.query(tokens), last=True)
+            found, embedded = await self._find(state, model, question)
         searched = perf_counter()
-        asked = Question(tokens, model.lexicon)
-        ranked = fuse(found.lexical, found.dense, state.weight)
-        scored = [
-            _evidence(name, found.payloads[name], asked, found.dense.get(name))
-            for name, _ in ranked[: self._settings.candidates]
-        ]
+        scored = await asyncio.to_thread(ranked, found, question, model, state.weight, limit or self._settings.limit)
         threshold = self._settings.evidence_threshold if threshold is None else threshold
-        kept = [item for item in scored if item.score >= threshold][: limit or self._settings.limit]
+        kept = [item for item in scored if item.score >= threshold]
         return Retrieved(
             state.release,
             tuple(kept),
             max((item.score for item in scored), default=0.0),
-            {"embed": embedded - started, "search": searched - embedded, "rank": perf_counter() - searched},
+            {"embed": embedded, "search": searched - started - embedded, "rank": perf_counter() - searched},
         )
 
     async def state(self) -> LiveState | None:
         """What is live, None when nothing is. Raises VectorStoreDown. For health: it always asks."""
         return await self._read_state()
 
-    async def _search(
-        self,
-        state: LiveState,
-        dense: NDArray[np.float32] | None,
-        lexical: SparseVector,
-        *,
-        last: bool = False,
-    ) -> Found:
-        wanted = requests(dense, lexical, state.release, self._settings.candidates)
+    async def _find(self, state: LiveState, model: RetrievalModel, question: str) -> tuple[Found, float]:
+        """What both halves bring, and the seconds that embedding took."""
+        started = perf_counter()
+        dense = await asyncio.to_thread(model.embedder.embed_query, question)
+        embedded = perf_counter() - started
+        wanted = requests(dense, model.bm25.query(question_tokens(question)), state.release, self._settings.candidates)
         try:
-            return gathered(await self._client.query_batch_points(state.collection, wanted))
+            return gathered(await self._client.query_batch_points(state.collection, wanted)), embedded
         except UnexpectedResponse as error:
-            if not last and error.status_code == 404:
-                raise
+            if error.status_code == 404:
+                raise _Gone(str(_down(error))) from error
             raise _down(error) from error
         except (ApiException, ResponseHandlingException, httpx.HTTPError) as error:
             raise _down(error) from error
@@ -233,9 +225,7 @@ class Retriever:
                 return self._state  # stale, but the search itself will tell whether the store is back
             if state is None:
                 self._state = None
-                raise NoLiveRelease(
-                    "The knowledge base has no published release yet; run the ingestion job once."
-                )
+                raise NoLiveRelease("The knowledge base has no published release yet; run the ingestion job once.")
             self._state, self._read_at = state, monotonic()
             return state
 
@@ -259,7 +249,15 @@ class Retriever:
         )
 
 
-def _evidence(name: str, payload: Mapping[str, Any], asked: Question, cosine: float | None) -> Evidence:
+def ranked(found: Found, question: str, model: RetrievalModel, weight: float, limit: int) -> list[Evidence]:
+    """The best `limit` of what was found, best first, each with its confidence (about half a millisecond each)."""
+    asked = Question(question, model.lexicon, model.cosines)
+    least = min(found.dense.values(), default=0.0)  # what the dense half did not bring is no nearer than that
+    order = fuse(found.lexical, found.dense, 0.0 if is_identifier(question) else weight)
+    return [_evidence(name, found.payloads[name], asked, found.dense.get(name, least)) for name, _ in order[:limit]]
+
+
+def _evidence(name: str, payload: Mapping[str, Any], asked: Question, cosine: float) -> Evidence:
     heading = tuple(str(part) for part in payload.get("heading") or ())
     title, text = str(payload.get("title", "")), str(payload.get("text", ""))
     return Evidence(

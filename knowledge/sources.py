@@ -19,6 +19,8 @@ from pathlib import Path
 from zhiyun.settings import SettingsError
 
 SUFFIXES = (".md", ".markdown", ".mdx", ".txt", ".html", ".htm")
+NOT_SOURCES = {".git", ".hg", ".svn", ".venv", ".idea", ".vscode", ".obsidian", ".trash", "__MACOSX", "node_modules"}
+"""Folders that tools keep for themselves; what is below them is not looked at."""
 MEGABYTE = 1_000_000  # the unit of KNOWLEDGE_MAX_FILE_MB
 
 _TRIES = 3
@@ -75,12 +77,14 @@ class Scan:
     """What one look at a source found.
 
     `problems` are sentences for people. `unread` are the paths (folders, and files that could not be looked at) about
-    which nothing is known: documents there are neither new nor gone (`knows`).
+    which nothing is known: documents there are neither new nor gone (`knows`). `passed_over` are files that are no
+    documents by their name.
     """
 
     files: list[SourceFile]
     problems: list[str]
     unread: tuple[str, ...] = ()
+    passed_over: tuple[str, ...] = ()
 
     def knows(self, path: str) -> bool:
         """False for a path at or below one that could not be read: such a document must not count as deleted."""
@@ -117,7 +121,7 @@ def parse_sources(value: str) -> list[Source]:
 
 
 def scan(source: Source) -> Scan:
-    """All documents of a source, ordered by path; hidden names, pipes, sockets and devices are skipped.
+    """All documents of a source, ordered by path; hidden files, tools' folders, pipes and devices are skipped.
 
     What cannot be looked at (a sub-folder without permission, a link that leads nowhere) becomes a problem. Raises
     SourceUnavailable when the folder is missing, is not a folder, cannot be read or holds no document at all.
@@ -127,7 +131,7 @@ def scan(source: Source) -> Scan:
     if not files:
         hint = f" ({walk.problems[0]})" if walk.problems else ""
         raise _unavailable(source, f"has no documents ({', '.join(SUFFIXES)}) in {source.folder}{hint}")
-    return Scan(files, walk.problems, tuple(walk.unread))
+    return Scan(files, walk.problems, tuple(walk.unread), tuple(sorted(walk.passed_over)))
 
 
 def signature(sources: list[Source]) -> str:
@@ -218,6 +222,7 @@ class _Walk:
         self.source = source
         self.problems: list[str] = []
         self.unread: list[str] = []
+        self.passed_over: list[str] = []
 
     def files(self) -> Iterator[SourceFile]:
         source = self.source
@@ -244,21 +249,25 @@ class _Walk:
                 self._skip(prefix.rstrip("/"), f"cannot be read ({_why(error)})")
                 continue
             for entry in found:
-                if entry.name.startswith("."):
-                    continue
                 path = prefix + _storable(entry.name)
                 try:
                     if entry.is_dir():
+                        if entry.name in NOT_SOURCES:
+                            continue
                         if entry.is_symlink() and self._seen(entry, inside, linked):
                             continue
                         folders.append((entry.path, path + "/"))
                     elif entry.is_symlink() or entry.name.lower().endswith(SUFFIXES):
                         status = entry.stat()
-                        if not entry.name.lower().endswith(SUFFIXES):
+                        # `.#name.md` and `._name.md` are what editors and file systems leave behind.
+                        if entry.name.startswith(".") or not entry.name.lower().endswith(SUFFIXES):
+                            self.passed_over.append(path)
                             continue
                         if stat.S_ISREG(status.st_mode):
                             absolute = Path(entry.path)
                             yield SourceFile(source.name, path, absolute, status.st_size, status.st_mtime_ns)
+                    else:
+                        self.passed_over.append(path)
                 except OSError as error:
                     if error.errno == errno.ENOENT and not entry.is_symlink():
                         continue  # removed since the folder was listed

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from knowledge.lexical import characters, index_of, tokenize
+from knowledge.questions import LIGHT, content, question_tokens
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,21 +45,38 @@ class StaticModel:
         return int(self.rows.shape[1])
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Vectors of unit length [n, d]; a text without a token is the zero vector."""
+        """Vectors of passages, of unit length [n, d]; a text without a token is the zero vector."""
         import numpy as np
 
         out = np.zeros((len(texts), self.dimensions), dtype=np.float32)
         for number, text in enumerate(texts):
             counts = Counter(features(text))
-            if not counts:
-                continue
-            at, found = self.places(np.fromiter(counts, dtype=np.uint32, count=len(counts)))
-            weights = saturated(np.fromiter(counts.values(), dtype=np.float32, count=len(counts))[found])
-            vector = (weights * self.scale[at]) @ self.rows[at].astype(np.float32)
-            length = float(np.linalg.norm(vector))
-            if length > 0:
-                out[number] = vector / length
+            out[number] = self._sum(
+                np.fromiter(counts, dtype=np.uint32, count=len(counts)),
+                saturated(np.fromiter(counts.values(), dtype=np.float32, count=len(counts))),
+            )
         return out
+
+    def embed_question(self, question: str) -> NDArray[np.float32]:
+        """A question's vector [d] of unit length: its function words count less, as in the lexical half."""
+        import numpy as np
+
+        weights = {index_of("_" + one): LIGHT for one in characters(question)}
+        weights.update({index_of("_" + one): 1.0 for one in characters(content(question))})
+        weights.update(
+            {index_of(token): weight for token, weight in question_tokens(question).items() if token[0] != "="}
+        )
+        return self._sum(
+            np.fromiter(weights, dtype=np.uint32, count=len(weights)),
+            np.fromiter(weights.values(), dtype=np.float32, count=len(weights)),
+        )
+
+    def _sum(self, tokens: NDArray[np.uint32], weights: NDArray[np.float32]) -> NDArray[np.float32]:
+        import numpy as np
+
+        at, found = self.places(tokens)
+        vector = (weights[found] * self.scale[at]) @ self.rows[at].astype(np.float32)
+        return vector / np.float32(max(float(np.linalg.norm(vector)), 1e-9))
 
     def places(self, tokens: NDArray[np.uint32]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """The rows of tokens that have one, and which have."""

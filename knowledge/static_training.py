@@ -28,15 +28,21 @@ _SENTENCE = re.compile(r"[^。！？!?；;\n]+[。！？!?；;\n]*")
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How long and how hard to train. Larger batches were better than more steps, at the same time."""
+    """How long and how hard to train. Larger batches were better than more steps, in the same time."""
 
     batch: int = 1024
-    epochs: int = 24
-    steps: int = 60  # at most
+    steps_least: int = 40
+    steps_most: int = 160
+    epochs: int = 8  # between the two
     rate: float = 0.02
     temperature: float = 0.1
     kept: float = 0.5  # share of a passage's tokens that a step sees
     seed: int = 0
+
+
+def sentences(text: str) -> list[str]:
+    """The sentences and lines of a text."""
+    return _SENTENCE.findall(text)
 
 
 def train(
@@ -50,7 +56,7 @@ def train(
     import numpy as np
 
     plan = plan or Plan()
-    split = [[features(part) for part in _SENTENCE.findall(text)] for text in passages]
+    split = [[features(part) for part in sentences(text)] for text in passages]
     frequencies: Counter[int] = Counter()
     for parts in split:
         frequencies.update({token for part in parts for token in part})
@@ -66,7 +72,7 @@ def train(
         [rows_of(np.array(part, dtype=np.uint32), known, shared)[0].astype(np.int32) for part in parts if part]
         for parts in split
     ]
-    del split, frequencies, order, rest
+    del split
     trainer = _Trainer([parts for parts in numbered if parts], idf, plan)
     trainer.run(progress)
     return StaticModel.rounded(known, trainer.weights * idf[:, None])
@@ -92,7 +98,7 @@ class _Trainer:
         batch = min(plan.batch, len(self._passages))
         if batch < 2:
             return
-        steps = min(plan.steps, plan.epochs * max(1, len(self._passages) // batch))
+        steps = min(plan.steps_most, plan.steps_least + plan.epochs * len(self._passages) // plan.batch)
         order: list[int] = []
         with ThreadPoolExecutor(2) as threads:
             for step in range(steps):

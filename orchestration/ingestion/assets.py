@@ -66,7 +66,7 @@ def source_documents(context: dg.AssetExecutionContext, stores: Stores) -> dg.Ma
             "files": found.seen, "unchanged": found.unchanged, "added": found.added, "changed": found.changed,
             "removed": found.removed, "quarantined": len(found.failed),
             "failures": dg.MetadataValue.md(progress.failures_markdown(found.failed)), "notes": dg.MetadataValue.md(progress.failures_markdown(found.notes)),
-            "changed_documents": dg.MetadataValue.md("\n".join(f"- {uri}" for uri in found.uris_changed[:200]) or "none"),
+            "changed_documents": dg.MetadataValue.md(progress.list_markdown(found.uris_changed)),
         },
         check_results=[
             dg.AssetCheckResult(

@@ -31,5 +31,11 @@ def failures_markdown(failures: Sequence[Failure]) -> str:
     return "\n".join(["| document | reason |", "|---|---|", *rows, *more])
 
 
+def list_markdown(names: Sequence[str]) -> str:
+    """Names as a Markdown list; the first 200, and how many more there are."""
+    rows = [f"- `{name}`" for name in names[:_ROWS]]
+    return "\n".join([*rows, *([f"- … and {len(names) - _ROWS} more"] if len(names) > _ROWS else [])]) or "none"
+
+
 def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
