@@ -60,7 +60,9 @@ class Layout:
         except OSError as error:
             variable = "LOG_DIR" if error.filename and str(self.logs) in str(error.filename) else "ZHIYUN_HOME"
             where = self.logs if variable == "LOG_DIR" else self.home
-            raise HomeUnusable(f"{variable}={where} cannot be written to: {error.strerror}. Nothing was started.") from None
+            raise HomeUnusable(
+                f"{variable}={where} cannot be written to: {error.strerror}. Nothing was started."
+            ) from None
         if free < _LEAST_FREE_MB:
             raise HomeUnusable(
                 f"ZHIYUN_HOME={self.home} has only {free} MB free and needs {_LEAST_FREE_MB} MB; make room there, "

@@ -20,7 +20,7 @@ from psycopg import sql
 
 from embedded.account import Account, find_account
 from embedded.passwords import passwords
-from embedded.processes import Service, ServiceFailed, child_environment, stop_processes
+from embedded.processes import Service, ServiceFailed, child_environment, runs, stop_processes
 
 OLDEST = 15
 DATABASES = ("zhiyun", "dagster")
@@ -100,7 +100,7 @@ class Cluster:
             environment=_clean_environment(),
             folder=self.folder,
             stop_signal=signal.SIGINT,
-            stop_seconds=6.0,
+            stop_seconds=4.5,
             hint="ZHIYUN_HOME",
         )
 
@@ -109,13 +109,11 @@ class Cluster:
         left_over: list[psutil.Process] = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error, OSError):
-                if process.name().startswith("postgres") and self._runs_here(process):
+                if process.name().startswith("postgres") and runs(process) and self._runs_here(process):
                     left_over.append(process)
-        parents = [
-            process for process in left_over if process.ppid() not in {other.pid for other in left_over}
-        ]
+        parents = [process for process in left_over if process.ppid() not in {other.pid for other in left_over}]
         stop_processes(parents, signal.SIGINT, 6.0)
-        stop_processes([process for process in left_over if process.is_running()], signal.SIGKILL, 2.0)
+        stop_processes([process for process in left_over if runs(process)], signal.SIGKILL, 2.0)
         # Its number may meanwhile be another program's, which PostgreSQL would take for a running server.
         (self.data / "postmaster.pid").unlink(missing_ok=True)
 
@@ -151,23 +149,17 @@ class Cluster:
         """The role, the two databases and the extensions; each only if it is missing."""
         password = passwords(self.home, "postgresql:zhiyun")["postgresql:zhiyun"]
         with psycopg.connect(self.url("postgres", "postgres"), autocommit=True) as connection:
-            verifier = connection.pgconn.encrypt_password(
-                password.encode(), b"zhiyun", b"scram-sha-256"
-            ).decode()
+            verifier = connection.pgconn.encrypt_password(password.encode(), b"zhiyun", b"scram-sha-256").decode()
             roles = connection.execute("SELECT rolname FROM pg_roles WHERE rolname = 'zhiyun'").fetchall()
             # CREATEDB: a restore goes into a new database that then takes the old one's place.
             verb = sql.SQL("ALTER ROLE" if roles else "CREATE ROLE")
-            connection.execute(
-                sql.SQL("{} zhiyun LOGIN CREATEDB PASSWORD {}").format(verb, sql.Literal(verifier))
-            )
+            connection.execute(sql.SQL("{} zhiyun LOGIN CREATEDB PASSWORD {}").format(verb, sql.Literal(verifier)))
             connection.execute("GRANT pg_monitor, pg_signal_backend, pg_checkpoint TO zhiyun")
             _ensure_extensions(self.url("template1", "postgres"))
             present = {row[0] for row in connection.execute("SELECT datname FROM pg_database")}
             for database in DATABASES:
                 if database not in present:
-                    connection.execute(
-                        sql.SQL("CREATE DATABASE {} OWNER zhiyun").format(sql.Identifier(database))
-                    )
+                    connection.execute(sql.SQL("CREATE DATABASE {} OWNER zhiyun").format(sql.Identifier(database)))
             if "zhiyun" in present:
                 _ensure_extensions(self.url("zhiyun", "postgres"))
 
@@ -268,9 +260,7 @@ def _make(cluster: Cluster) -> None:
     scratch, secret = cluster.folder / "data.new", cluster.folder / "password"
     complaint = ""
     try:
-        _write_for(
-            cluster.account, secret, passwords(cluster.home, "postgresql:postgres")["postgresql:postgres"]
-        )
+        _write_for(cluster.account, secret, passwords(cluster.home, "postgresql:postgres")["postgresql:postgres"])
         for locale in _locales(cluster.binaries.major):
             shutil.rmtree(scratch, ignore_errors=True)
             command = [
@@ -290,11 +280,7 @@ def _make(cluster: Cluster) -> None:
                     stream.write(_SETTINGS)
                 scratch.rename(cluster.data)
                 return
-            lines = [
-                line
-                for line in made.stderr.splitlines()
-                if "error" in line.lower() or "fatal" in line.lower()
-            ]
+            lines = [line for line in made.stderr.splitlines() if "error" in line.lower() or "fatal" in line.lower()]
             complaint = (lines or made.stderr.strip().splitlines() or ["no reason given"])[0]
     finally:
         secret.unlink(missing_ok=True)

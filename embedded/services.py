@@ -51,7 +51,7 @@ class Addresses:
         )
 
 
-def choose_ports(last: dict[str, int]) -> tuple[Ports, list[str]]:
+def choose_ports(last: dict[str, int], claims: ports.Claims) -> tuple[Ports, list[str]]:
     """A port for each service, and a line for each default that was taken. Raises PortTaken.
 
     `last` holds the ports of the last start: they are kept where they are free.
@@ -66,12 +66,11 @@ def choose_ports(last: dict[str, int]) -> tuple[Ports, list[str]]:
     moved: list[str] = []
     # Ports that were set first: a default moves out of their way.
     for name, (variable, wanted, was_set, host) in sorted(named.items(), key=lambda item: not item[1][2]):
-        avoid = set(chosen.values())
-        chosen[name] = ports.choose(variable, wanted, was_set=was_set, last=last.get(name), avoid=avoid, host=host)
+        chosen[name] = claims.named(variable, wanted, was_set=was_set, last=last.get(name), host=host)
         if chosen[name] != wanted:
             moved.append(f"port {wanted} is taken: {variable} is {chosen[name]} this time")
     for name in ("postgres", "redis", "code"):
-        chosen[name] = ports.internal(last.get(name), set(chosen.values()))
+        chosen[name] = claims.internal(last.get(name))
     return Ports(**chosen), moved
 
 
@@ -114,6 +113,7 @@ def services(
             name="qdrant",
             command=[*python, "embedded.qdrant", "--data", str(layout.home / "qdrant"), "--port", str(chosen.qdrant)],
             ready=probes.http(f"{addresses.qdrant}/readyz"),
+            port=chosen.qdrant,
             environment=told,
             folder=here,
             hint="QDRANT_PORT",
@@ -129,21 +129,26 @@ def services(
         *storage,
         Service(
             name="code-server",
+            stop_seconds=4.5,
             command=[
                 *python, "dagster", "api", "grpc", "-m", "orchestration.definitions", "-h", LOOPBACK,
                 "-p", str(chosen.code), "--location-name", "zhiyun", "--use-python-environment-entry-point",
             ],
             ready=probes.grpc(chosen.code),
+            port=chosen.code,
             after=tuple(service.name for service in storage) or ("postgres",),
-            environment=told,
+            # A call that is under way when it is told to stop is not waited for longer than it may take to stop.
+            environment={**told, "DAGSTER_GRPC_SHUTDOWN_GRACE_PERIOD": "1"},
             folder=here,
         ),
         Service(
             name="webserver",
+            stop_seconds=4.5,
             command=[
                 *python, "dagster_webserver", "-h", load(StackSettings).dagster_host, "-p", str(chosen.dagster), *workspace,
             ],
             ready=probes.http(f"{addresses.dagster}/server_info"),
+            port=chosen.dagster,
             after=("code-server",),
             environment=told,
             folder=here,
@@ -151,6 +156,7 @@ def services(
         ),
         Service(
             name="daemon",
+            stop_seconds=4.5,
             command=[*python, "dagster._daemon", "run", *workspace],
             ready=probes.daemon(cluster.url("dagster"), datetime.now(UTC)),
             # After the webserver, through which runs of an earlier life are cancelled before the daemon sees them.
@@ -161,8 +167,10 @@ def services(
         ),
         Service(
             name="serving",
+            stop_seconds=4.5,
             command=[*python, "serving"],
             ready=probes.http(f"{addresses.chat}/api/health/live"),
+            port=chosen.serving,
             after=("migrations", "redis", "qdrant"),
             environment=told,
             folder=here,

@@ -3,33 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
 import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import asdict, replace
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from embedded import postgres, redis
 from embedded.account import AccountError
 from embedded.layout import AlreadyRunning, HomeUnusable, Layout
-from embedded.ports import PortTaken
+from embedded.ports import Claims, PortTaken
 from embedded.processes import (
     Identity,
     Service,
     ServiceFailed,
     child_environment,
     last_lines,
+    listens,
     session_members,
-    stop_processes,
+    stop_left_over,
 )
-from embedded.runs import DagsterUnreachable, Outcome, Runs
+from embedded.runs import DagsterUnreachable, Outcome, Runs, ingest, told_of
 from embedded.services import (
     Addresses,
     Ports,
@@ -40,28 +38,8 @@ from embedded.services import (
     services,
 )
 from embedded.supervisor import Supervisor
+from embedded.terminal import Announcer, table
 from zhiyun.settings import LogSettings, StackSettings, load
-
-EXAMPLE_QUESTION = "发票怎么开？"
-
-
-class Announcer:
-    """Says one line, with the time, on the terminal and in `supervisor.log`; neither can stop the stack."""
-
-    def __init__(self, log: Path) -> None:
-        self._log = log
-
-    def __call__(self, line: str) -> None:
-        stamped = f"{datetime.now():%H:%M:%S} {line}"
-        with contextlib.suppress(OSError, ValueError):
-            print(stamped, flush=True)
-        with contextlib.suppress(OSError), self._log.open("a") as stream:
-            stream.write(f"{datetime.now():%Y-%m-%d} {stamped}\n")
-
-    def plain(self, text: str) -> None:
-        """Lines without the time, such as a table."""
-        with contextlib.suppress(OSError, ValueError):
-            print(text, flush=True)
 
 
 def layout() -> Layout:
@@ -111,6 +89,7 @@ class Stack:
         self.told: dict[str, str | None] = {}
         self._last_state = place.state()
         self._left_over = place.leaders()
+        self._claims = Claims()
         self._stop = asyncio.Event()
         self._signals = 0
         self._identity = Identity.of(os.getpid())
@@ -154,7 +133,8 @@ class Stack:
         self.say(f"all services are ready ({self.ready_seconds:.1f} s)")
         self._write_state()
         await self._take_in(*await pending)
-        self.say.plain(self._table())
+        if self.ports:
+            self.say.plain(table(Addresses.of(self.ports), self.place))
         await self._stop.wait()
 
     def _prepare(self) -> list[Service]:
@@ -162,8 +142,8 @@ class Stack:
         left = session_members(self._left_over, own=os.getpid())
         if left:
             self.say(f"stopping {len(left)} processes that an earlier zhiyun left behind")
-            _stop_left_over(left)
-        chosen, moved = choose_ports(self._last_state.get("ports", {}))
+            stop_left_over(left)
+        chosen, moved = choose_ports(self._last_state.get("ports", {}), self._claims)
         for line in moved:
             self.say(line)
         if not (self.place.home / "postgres" / "data").exists():
@@ -184,10 +164,8 @@ class Stack:
 
     def _cancel_old_runs(self) -> None:
         """Runs that an earlier life left unfinished would hold their places for ever."""
-        if not self.ports:
-            return
         try:
-            cancelled = Runs(Addresses.of(self.ports).dagster).cancel_unfinished()
+            cancelled = self._runs().cancel_unfinished()
         except DagsterUnreachable as error:
             raise ServiceFailed(str(error)) from None
         if cancelled:
@@ -207,9 +185,18 @@ class Stack:
         self.say(told_of(outcome))
 
     def _ingest(self) -> Outcome:
-        if not self.ports:
+        return ingest(self._runs(), self.say, self._stop.is_set)
+
+    def _runs(self) -> Runs:
+        if not self.ports or not self.supervisor:
             raise DagsterUnreachable("the stack has no ports yet")
-        return ingest(Addresses.of(self.ports).dagster, self.say, self._stop.is_set)
+        webserver, port = self.supervisor.watched["webserver"], self.ports.dagster
+
+        def is_ours() -> bool:
+            identity = webserver.identity
+            return identity is not None and identity.process() is not None and listens(identity.pid, port)
+
+        return Runs(Addresses.of(self.ports).dagster, is_ours)
 
     async def _pending(self, supervisor: Supervisor) -> tuple[bool, str]:
         """Whether there is something to take in, and why; asked while the other services still start."""
@@ -266,6 +253,7 @@ class Stack:
                 name: {
                     "pid": one.identity.pid if one.identity and one.state not in ("done", "stopped") else None,
                     "state": one.state,
+                    "port": one.service.port,
                     "restarts": one.restarts,
                     "log": str(one.log),
                     "leaders": [[leader.pid, leader.started] for leader in one.leaders],
@@ -276,69 +264,9 @@ class Stack:
         try:
             self.place.write_state(state)
         except OSError as error:
-            self.say(f"{self.place.state_file} cannot be written ({error.strerror}); `zhiyun status` may be out of date")
-
-    def _table(self) -> str:
-        addresses = Addresses.of(self.ports) if self.ports else None
-        if not addresses:
-            return ""
-        chat = addresses.chat
-        rows = {
-            "Chat": f"{chat}/",
-            "API": f"{chat}/api/",
-            "API docs": f"{chat}/schema",
-            "Dagster": addresses.dagster,
-            "Qdrant": addresses.qdrant,
-            "Data": str(self.place.home),
-            "Logs": str(self.place.logs),
-        }
-        lines = ["", *(f"  {name:<9} {where}" for name, where in rows.items()), "", "  Ask a question:"]
-        question = json.dumps({"message": EXAMPLE_QUESTION}, ensure_ascii=False)
-        lines += [f"  curl -s {chat}/api/chat -H 'Content-Type: application/json' -d '{question}'"]
-        return "\n".join([*lines, "", "  Stop: Ctrl-C here, or `zhiyun down`.", ""])
-
-
-def ingest(dagster: str, say: Callable[[str], None], stopped: Callable[[], bool] = lambda: False) -> Outcome:
-    """Launch the ingestion job at this Dagster and follow it. Raises DagsterUnreachable."""
-    runs = Runs(dagster)
-    run_id = runs.launch()
-    say(f"ingestion is run {runs.url(run_id)}")
-    return runs.follow(run_id, say, stopped)
-
-
-def told_of(outcome: Outcome) -> str:
-    """One line on how an ingestion ended."""
-    if outcome.succeeded:
-        return f"ingestion is done: {outcome.url}"
-    why = f" ({outcome.reason})" if outcome.reason else ""
-    return (
-        f"the ingestion ended as {outcome.status}{why}; the services stay up, and what was live before is still live. "
-        f"The run: {outcome.url}"
-    )
-
-
-def _stop_left_over(processes: list[Any]) -> None:
-    """PostgreSQL last and by SIGINT, so that it can write everything down."""
-    databases = [process for process in processes if _name(process).startswith("postgres")]
-    others = [process for process in processes if process not in databases]
-    stop_processes(others, signal.SIGTERM, 3)
-    pids = {process.pid for process in databases}
-    stop_processes([one for one in databases if _parent(one) not in pids], signal.SIGINT, 6)
-    stop_processes([one for one in databases if one.is_running()], signal.SIGKILL, 1)
-
-
-def _name(process: Any) -> str:
-    try:
-        return str(process.name())
-    except Exception:  # it ended meanwhile
-        return ""
-
-
-def _parent(process: Any) -> int:
-    try:
-        return int(process.ppid())
-    except Exception:  # it ended meanwhile
-        return 0
+            self.say(
+                f"{self.place.state_file} cannot be written ({error.strerror}); `zhiyun status` may be out of date"
+            )
 
 
 def _sentence(error: BaseException) -> str:

@@ -15,7 +15,7 @@ import httpx
 from embedded import probes
 from embedded.layout import Layout
 from embedded.passwords import passwords
-from embedded.processes import Identity, session_members, stop_processes
+from embedded.processes import Identity, listens, session_members, stop_left_over
 from embedded.redis import Redis, find_binary
 
 HEALTHY, UNHEALTHY, NOT_RUNNING = 0, 1, 3
@@ -84,7 +84,8 @@ def status(place: Layout) -> Status:
         for name, told in services.items():
             if name not in answers:  # it did its work and ended
                 continue
-            pid, healthy = told.get("pid"), answers[name].result()
+            pid, port = told.get("pid"), told.get("port")
+            healthy = answers[name].result() and (not port or (bool(pid) and listens(pid, port)))
             found.append(ServiceStatus(name, pid, told["state"], healthy, told["restarts"], told["log"]))
     return Status(
         running=running,
@@ -104,7 +105,7 @@ def down(place: Layout, say: Callable[[str], None], seconds: float = 30.0) -> in
         left = session_members(place.leaders(), own=os.getpid())
         if left:
             say(f"zhiyun is not running; stopping {len(left)} processes that it left behind")
-            stop_processes(left, signal.SIGINT, 6)
+            stop_left_over(left)
         else:
             say(f"zhiyun is not running with ZHIYUN_HOME={place.home}")
         return 0

@@ -17,6 +17,8 @@ from embedded.processes import (
     Service,
     ServiceFailed,
     last_lines,
+    listens,
+    runs,
     session_members,
     stop_processes,
 )
@@ -86,12 +88,16 @@ class Supervisor:
                 task.cancel()
 
     async def stop(self) -> list[str]:
-        """Stop what runs, last started first. Gives the names of those that had to be killed."""
+        """Stop what runs: first all that need another, at once, then the stores that they need.
+
+        Two rounds, so that the whole stays within 10 s. Gives the names of those that had to be killed.
+        """
         self._stopping = True
         for keeper in self._keepers:
             keeper.cancel()
         killed: list[str] = []
-        for level in reversed(self._levels()):
+        every = self.watched.values()
+        for level in ([one for one in every if one.service.after], [one for one in every if not one.service.after]):
             ended = await asyncio.gather(*(self._stop_one(one) for one in level))
             killed += [one.service.name for one, clean in zip(level, ended, strict=True) if not clean]
         self._changed()
@@ -143,7 +149,7 @@ class Supervisor:
                 raise ServiceFailed(self._failure(one, "ended" if process.returncode else "took too long"))
             return
         while process.returncode is None:
-            if await asyncio.to_thread(service.ready):
+            if await asyncio.to_thread(_is_ready, service, process.pid):
                 return
             if time.monotonic() > deadline:
                 raise ServiceFailed(self._failure(one, f"did not answer within {service.ready_seconds:.0f} s"))
@@ -153,9 +159,10 @@ class Supervisor:
     def _mark_ready(self, one: Watched) -> None:
         one.state = "done" if one.service.once else "ready"
         seconds = time.monotonic() - one.spawned
+        again = " again" if one.restarts else ""
+        self._say(f"{one.service.name} is {one.state}{again} ({seconds:.1f} s)")
         if one.ready_seconds is None:
             one.ready_seconds = seconds
-            self._say(f"{one.service.name} is {one.state} ({seconds:.1f} s)")
         one.is_ready.set()
         self._changed()
 
@@ -178,15 +185,15 @@ class Supervisor:
         """After a restart, or for a service that was not awaited: note when it answers."""
         if one.state == "ready":
             return
-        while not await asyncio.to_thread(self._probe, one):
-            await asyncio.sleep(0.5)
-        if one.restarts:
-            self._say(f"{one.service.name} is ready again")
+        answers = False
+        while not answers:
+            await asyncio.sleep(0.2)
+            answers = await asyncio.to_thread(self._probe, one)
         self._mark_ready(one)
 
     def _probe(self, one: Watched) -> bool:
         try:
-            return one.service.ready()
+            return one.process is not None and _is_ready(one.service, one.process.pid)
         except ServiceFailed:
             return False
 
@@ -216,18 +223,6 @@ class Supervisor:
         said = f": {' | '.join(lines)}" if lines else ""
         return f"{one.service.name} {what}{how}{hint}{said} (log: {one.log})"
 
-    def _levels(self) -> list[list[Watched]]:
-        """Services by how long the chain of what they need is."""
-        depth: dict[str, int] = {}
-
-        def depth_of(name: str) -> int:
-            if name not in depth:
-                depth[name] = 1 + max((depth_of(other) for other in self.watched[name].service.after), default=-1)
-            return depth[name]
-
-        deepest = max((depth_of(name) for name in self.watched), default=-1)
-        return [[self.watched[name] for name in self.watched if depth[name] == n] for n in range(deepest + 1)]
-
     async def _stop_one(self, one: Watched) -> bool:
         """Ask, wait, kill. Whether it ended by itself."""
         process, clean = one.process, True
@@ -242,7 +237,7 @@ class Supervisor:
                     with contextlib.suppress(Exception):
                         helper.terminate()
             clean = await self._ends(process, one.service.stop_seconds)
-        left = [helper for helper in helpers if helper.is_running()]
+        left = [helper for helper in helpers if runs(helper)]
         if left:
             patience = 0.0 if self._hurry.is_set() or not clean else 1.0
             await asyncio.to_thread(stop_processes, left, signal.SIGTERM, patience)
@@ -260,3 +255,7 @@ class Supervisor:
         if process.returncode is None:
             ended.cancel()
         return process.returncode is not None
+
+
+def _is_ready(service: Service, pid: int) -> bool:
+    return service.ready() and (service.port is None or listens(pid, service.port))

@@ -80,16 +80,15 @@ def _status(chosen: argparse.Namespace) -> int:
 
 
 def _ingest(_: argparse.Namespace) -> int:
-    from embedded.runs import DagsterUnreachable, ingest, told_of
+    from embedded.runs import DagsterUnreachable, ingest, runs_of, told_of
     from embedded.stack import layout
 
     place = layout()
-    dagster = place.state().get("urls", {}).get("dagster") if place.is_running() else None
-    if not dagster:
+    if not place.is_running():
         print(f"zhiyun is not running with ZHIYUN_HOME={place.home}; start it with `zhiyun up`", file=sys.stderr)
         return 3
     try:
-        outcome = ingest(dagster, _say)
+        outcome = ingest(runs_of(place.state()), _say)
     except DagsterUnreachable as error:
         print(error, file=sys.stderr)
         return 1

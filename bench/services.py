@@ -1,0 +1,56 @@
+"""PostgreSQL and the vector store for a benchmark, empty and thrown away afterwards."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from embedded import ports, postgres, probes
+from embedded.processes import Service, running
+from migrations.__main__ import upgrade
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+@contextmanager
+def environment(**values: str) -> Generator[None]:
+    """Environment variables for as long as the block lasts."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def vector_store(home: Path) -> Generator[str]:
+    """A running embedded vector store; gives its URL."""
+    port = ports.free_port()
+    service = Service(
+        name="qdrant",
+        command=[sys.executable, "-m", "embedded.qdrant", "--data", str(home / "qdrant"), "--port", str(port)],
+        ready=probes.http(f"http://127.0.0.1:{port}/readyz"),
+        folder=REPOSITORY,
+    )
+    with running(service, home / "qdrant.log"):
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def services(home: Path) -> Generator[None]:
+    """PostgreSQL with the platform's tables and the vector store, named by DATABASE_URL and QDRANT_URL."""
+    with ExitStack() as stack:
+        cluster = postgres.prepare(home, ports.free_port())
+        stack.enter_context(running(cluster.service(), home / "postgres.log"))
+        upgrade(cluster.url("zhiyun"))
+        url = stack.enter_context(vector_store(home))
+        stack.enter_context(environment(DATABASE_URL=cluster.url("zhiyun"), QDRANT_URL=url, ZHIYUN_HOME=str(home)))
+        yield

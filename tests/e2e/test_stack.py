@@ -1,0 +1,250 @@
+"""The whole stack as a user has it: `zhiyun up` and what may happen to it. The tests build on each other, in order."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from embedded import ports
+from embedded.layout import Layout
+from embedded.processes import runs, session_members
+from zhiyun.settings import ALL, variable_name
+
+pytestmark = pytest.mark.timeout(600)
+REPOSITORY = Path(__file__).parents[2]
+
+
+def environment(home: Path, **settings: str) -> dict[str, str]:
+    """The caller's environment without any of the platform's settings, and those given."""
+    ours = {variable_name(model, field) for model in ALL for field in model.model_fields}
+    return (
+        {name: value for name, value in os.environ.items() if name not in ours} | {"ZHIYUN_HOME": str(home)} | settings
+    )
+
+
+class Stack:
+    """One `zhiyun up` after another on the same ZHIYUN_HOME."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.layout = Layout(home, home / "logs")
+        self.terminal = home.parent / "terminal"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def up(self, *before: str, **settings: str) -> None:
+        """Start, and wait for the table."""
+        with self.terminal.open("wb") as stream:
+            self.process = subprocess.Popen(
+                [*before, sys.executable, "-m", "zhiyun", "up"],
+                cwd=REPOSITORY,
+                env=environment(self.home, **settings),
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+            )
+        self.wait_said("Stop: Ctrl-C here")
+
+    def wait_said(self, text: str, seconds: float = 240) -> str:
+        """Wait for a line on the terminal, and give it."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            for line in self.said().splitlines():
+                if text in line:
+                    return line
+            assert self.process is not None
+            assert self.process.poll() is None, self.said()
+            time.sleep(0.2)
+        raise AssertionError(f"{text!r} was not said:\n{self.said()}")
+
+    def said(self) -> str:
+        return self.terminal.read_text(errors="replace")
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Another `zhiyun` command on the same ZHIYUN_HOME."""
+        command = [sys.executable, "-m", "zhiyun", *arguments]
+        return subprocess.run(
+            command,
+            cwd=REPOSITORY,
+            env=environment(self.home),
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    def status(self) -> dict[str, Any]:
+        return json.loads(self.run("status", "--json").stdout)
+
+    def pid(self, service: str) -> int:
+        return int(self.layout.state()["services"][service]["pid"])
+
+    def orphans(self) -> list[psutil.Process]:
+        return [process for process in session_members(self.layout.leaders()) if runs(process)]
+
+
+@pytest.fixture(scope="module")
+def taken() -> Iterator[socket.socket]:
+    """Something that listens on the chat's default port."""
+    with socket.socket() as server:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            server.bind(("127.0.0.1", 8000))
+            server.listen()
+        except OSError:
+            pass  # somebody else has it, which serves as well
+        yield server
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory, taken: socket.socket) -> Iterator[Stack]:
+    one = Stack(tmp_path_factory.mktemp("stack") / "home")
+    one.up()
+    yield one
+    if one.process and one.process.poll() is None:
+        one.process.terminate()
+        one.process.wait(60)
+
+
+def wait(condition: Callable[[], bool], seconds: float = 90) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+def test_it_prints_where_everything_is_and_everything_is_there(stack: Stack) -> None:
+    urls = stack.layout.state()["urls"]
+    assert httpx.get(f"{urls['chat']}/api/health/live").is_success
+    assert httpx.get(f"{urls['dagster']}/server_info").is_success
+    assert httpx.get(f"{urls['qdrant']}/readyz").is_success
+    for url in urls.values():
+        assert url in stack.said()
+    assert "ingestion is done" in stack.said()
+
+
+def test_a_default_port_that_is_taken_moves_on_and_that_is_said(stack: Stack) -> None:
+    assert not stack.layout.state()["urls"]["chat"].endswith(":8000")
+    assert "port 8000 is taken: SERVING_PORT is" in stack.said()
+
+
+def test_the_example_question_is_answered(stack: Stack) -> None:
+    chat = stack.layout.state()["urls"]["chat"]
+    answer = httpx.post(f"{chat}/api/chat", json={"message": "发票怎么开？"}, timeout=60)
+    assert answer.status_code == 200
+    assert answer.json()["citations"]
+
+
+def test_status_says_that_all_is_well(stack: Stack) -> None:
+    wait(lambda: stack.run("status").returncode == 0)
+    told = stack.status()
+    assert told["healthy"]
+    assert told["release"] == 1
+    assert {service["name"] for service in told["services"]} == {
+        "postgres", "redis", "qdrant", "code-server", "webserver", "daemon", "serving",
+    }  # fmt: skip
+    started = stack.layout.state()["started"]
+    assert started["ready_seconds"] > 0
+    assert all(started["services"].values())
+
+
+def test_a_second_up_is_refused_with_one_line(stack: Stack) -> None:
+    refused = stack.run("up")
+    assert refused.returncode == 1
+    assert str(stack.layout.state()["pid"]) in refused.stderr
+    assert refused.stderr.count("\n") == 1
+    assert stack.status()["running"]
+
+
+def test_what_is_killed_comes_back_and_that_is_said(stack: Stack) -> None:
+    before = stack.pid("serving")
+    os.kill(before, signal.SIGKILL)
+    assert "started again in" in stack.wait_said("serving died by SIGKILL")
+    stack.wait_said("serving is ready again")
+    assert stack.pid("serving") != before
+    assert stack.status()["healthy"]
+
+
+def test_the_next_up_recovers_from_a_kill_with_all_data_and_no_orphans(stack: Stack) -> None:
+    assert stack.process is not None
+    ingesting = subprocess.Popen(
+        [sys.executable, "-m", "zhiyun", "ingest"],
+        cwd=REPOSITORY,
+        env=environment(stack.home),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert ingesting.stdout is not None
+    assert "ingestion is run" in ingesting.stdout.readline()
+    stack.process.kill()
+    stack.process.wait()
+    ingesting.kill()
+    ingesting.communicate()
+    earlier = stack.layout.leaders()
+    assert stack.run("status").returncode == 3
+    stack.up()
+    assert "cancelled 1 Dagster runs" in stack.said()
+    assert [process for process in session_members(earlier) if runs(process)] == []
+    assert stack.status()["release"] == 1
+
+
+def test_down_stops_everything_and_postgresql_cleanly(stack: Stack) -> None:
+    assert stack.run("down").returncode == 0
+    assert stack.process is not None
+    assert stack.process.wait(10) == 0
+    assert stack.orphans() == []
+    assert "database system is shut down" in (stack.home / "logs" / "postgres.log").read_text().splitlines()[-1]
+    assert "stopped (" in stack.said()
+    assert stack.run("status").returncode == 3
+
+
+def test_a_port_that_was_set_and_is_taken_is_one_line(stack: Stack, taken: socket.socket) -> None:
+    refused = subprocess.run(
+        [sys.executable, "-m", "zhiyun", "up"],
+        cwd=REPOSITORY,
+        env=environment(stack.home, SERVING_PORT="8000"),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert refused.returncode == 1
+    last = refused.stdout.splitlines()[-1]
+    assert "SERVING_PORT=8000" in last
+    assert stack.orphans() == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user; as another user, all tests show it")
+def test_it_starts_for_a_user_who_is_not_root(tmp_path: Path) -> None:
+    folder = tmp_path / "other"
+    folder.mkdir()
+    os.chown(folder, 65534, 65534)
+    only = "-all,+dac_read_search"  # the interpreter may lie below /root
+    other = [
+        "setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups",
+        f"--inh-caps={only}", f"--ambient-caps={only}", f"--bounding-set={only}", "--",
+    ]  # fmt: skip
+    stack = Stack(folder / "home")
+    free = {name: str(ports.free_port()) for name in ("SERVING_PORT", "DAGSTER_PORT", "QDRANT_PORT")}
+    stack.up(*other, HOME=str(folder), **free)
+    try:
+        assert stack.process is not None
+        assert psutil.Process(stack.pid("postgres")).uids().effective == 65534
+        assert "ingestion is done" in stack.said()
+        stack.process.send_signal(signal.SIGINT)
+        assert stack.process.wait(20) == 0
+        assert stack.orphans() == []
+    finally:
+        if stack.process:
+            stack.process.kill()
