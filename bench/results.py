@@ -40,7 +40,11 @@ def table(rows: Sequence[Row]) -> str:
     """The rows in columns."""
     lines = [("name", "value", "unit", "bar", "compared with")]
     for row in rows:
-        bar = "" if row.bar is None else f"{'≥' if row.more_is_better else '≤'} {row.bar:.4g}{' MISSED' if row.missed else ''}"
+        bar = (
+            ""
+            if row.bar is None
+            else f"{'≥' if row.more_is_better else '≤'} {row.bar:.4g}{' MISSED' if row.missed else ''}"
+        )
         lines.append((row.name, f"{row.value:.4g}", row.unit, bar, row.compared_with))
     widths = [max(len(line[column]) for line in lines) for column in range(4)]
     return "\n".join("  ".join([*(line[i].ljust(widths[i]) for i in range(4)), line[4]]).rstrip() for line in lines)

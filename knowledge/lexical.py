@@ -7,6 +7,7 @@ order number), do not fold Traditional to Simplified Chinese, and know no Chines
 from __future__ import annotations
 
 import functools
+import importlib
 import re
 import unicodedata
 import zlib
@@ -45,9 +46,8 @@ class SparseVector:
 
 @functools.cache
 def _simplified() -> Callable[[str], str]:
-    from opencc import OpenCC
-
-    return OpenCC("t2s").convert
+    opencc: Any = importlib.import_module("opencc")  # its types are incomplete
+    return opencc.OpenCC("t2s").convert
 
 
 @functools.cache
@@ -64,7 +64,9 @@ def words(text: str) -> list[str]:
 
 def normalise(text: str) -> str:
     """The text with compatibility forms, Traditional characters and grouped digits made plain; case is kept."""
-    return _THOUSANDS.sub("", _simplified()(unicodedata.normalize("NFKC", text)))
+    # Half of a surrogate pair, as cut JSON has it, cannot be handed on; NUL ends a text early in C.
+    whole = text.encode("utf-8", "replace").decode().replace("\0", " ")
+    return _THOUSANDS.sub("", _simplified()(unicodedata.normalize("NFKC", whole)))
 
 
 def tokenize(text: str) -> list[str]:
@@ -148,7 +150,8 @@ class Bm25:
 
     def query(self, tokens: Iterable[str] | Mapping[str, float]) -> SparseVector:
         """Each token of a question once, with its weight (`knowledge.questions.question_tokens`), or with 1."""
-        return _vector(dict(tokens) if isinstance(tokens, Mapping) else dict.fromkeys(tokens, 1.0))
+        weights: dict[str, float] = dict(tokens) if isinstance(tokens, Mapping) else dict.fromkeys(tokens, 1.0)  # type: ignore[arg-type]
+        return _vector(weights)
 
 
 def _vector(values: dict[str, float]) -> SparseVector:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import heapq
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from time import monotonic, perf_counter
@@ -10,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 from qdrant_client import AsyncQdrantClient, models
+from qdrant_client.conversions.common_types import QueryResponse
 from qdrant_client.http.exceptions import ApiException, ResponseHandlingException, UnexpectedResponse
 
 from knowledge.collection import DENSE, LEXICAL, release_filter
 from knowledge.confidence import Question
-from knowledge.fusion import Judged, fuse
+from knowledge.fusion import DEFAULT_WEIGHT, Judged, fuse
 from knowledge.lexical import SparseVector, tokenize
 from knowledge.questions import is_identifier, question_tokens
 from zhiyun.settings import RetrievalSettings
@@ -105,7 +107,7 @@ def searches(model: RetrievalModel, question: str, release: int, candidates: int
     return requests(model.embedder.embed_query(question), lexical, release, candidates)
 
 
-def gathered(responses: Sequence[models.QueryResponse]) -> Found:
+def gathered(responses: Sequence[QueryResponse]) -> Found:
     """The answers to `requests`."""
     lexical = responses[0].points
     dense = responses[1].points
@@ -253,25 +255,43 @@ def ranked(found: Found, question: str, model: RetrievalModel, weight: float, li
     """The best `limit` of what was found, best first, each with its confidence (about half a millisecond each)."""
     asked = Question(question, model.lexicon, model.cosines)
     least = min(found.dense.values(), default=0.0)  # what the dense half did not bring is no nearer than that
-    order = fuse(found.lexical, found.dense, 0.0 if is_identifier(question) else weight)
+    order = fuse(
+        found.lexical, found.dense, 0.0 if is_identifier(question) else _weight(found, question, model, weight)
+    )
     return [_evidence(name, found.payloads[name], asked, found.dense.get(name, least)) for name, _ in order[:limit]]
+
+
+def _weight(found: Found, question: str, model: RetrievalModel, weight: float) -> float:
+    """The dense half's weight for this question: at most DEFAULT_WEIGHT when the best passages by words have a word of
+    it that came into the corpus after the model was made, and that the dense half may therefore not know."""
+    if weight <= DEFAULT_WEIGHT:
+        return weight
+    tokens = list(question_tokens(question))
+    fresh = {token for token, count in zip(tokens, model.lexicon.counts_of(tokens), strict=True) if not count}
+    best = heapq.nlargest(3, found.lexical, key=found.lexical.__getitem__) if fresh else []
+    return DEFAULT_WEIGHT if any(fresh & set(tokenize(_indexed(found.payloads[name]))) for name in best) else weight
+
+
+def _indexed(payload: Mapping[str, Any]) -> str:
+    return "\n".join(
+        (str(payload.get("title", "")), *map(str, payload.get("heading") or ()), str(payload.get("text", "")))
+    )
 
 
 def _evidence(name: str, payload: Mapping[str, Any], asked: Question, cosine: float) -> Evidence:
     heading = tuple(str(part) for part in payload.get("heading") or ())
-    title, text = str(payload.get("title", "")), str(payload.get("text", ""))
     return Evidence(
         passage_id=str(payload.get("passage_id", name)),
         document_id=str(payload.get("document_id", "")),
         uri=str(payload.get("uri", "")),
         source=str(payload.get("source", "")),
         path=str(payload.get("path", "")),
-        title=title,
+        title=str(payload.get("title", "")),
         heading=heading,
-        text=text,
+        text=str(payload.get("text", "")),
         start=int(payload.get("start", 0)),
         end=int(payload.get("end", 0)),
-        score=asked.confidence("\n".join((title, *heading, text)), cosine),
+        score=asked.confidence(_indexed(payload), cosine),
     )
 
 

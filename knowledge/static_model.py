@@ -76,7 +76,7 @@ class StaticModel:
 
         at, found = self.places(tokens)
         vector = (weights[found] * self.scale[at]) @ self.rows[at].astype(np.float32)
-        return vector / np.float32(max(float(np.linalg.norm(vector)), 1e-9))
+        return (vector / max(float(np.linalg.norm(vector)), 1e-9)).astype(np.float32)
 
     def places(self, tokens: NDArray[np.uint32]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """The rows of tokens that have one, and which have."""
@@ -133,4 +133,4 @@ def saturated(tf: NDArray[np.float32]) -> NDArray[np.float32]:
     """Term frequencies, saturated as in BM25 with k = 1."""
     import numpy as np
 
-    return (tf * np.float32(1 + _SATURATION)) / (tf + np.float32(_SATURATION))
+    return (tf * (1 + _SATURATION) / (tf + _SATURATION)).astype(np.float32)

@@ -10,6 +10,7 @@ sentence-transformers' trainer would need `accelerate` and `datasets` besides.
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+_ROWS_AT_ONCE = 2048  # small enough to stay in the processor's cache
 _SENTENCE = re.compile(r"[^。！？!?；;\n]+[。！？!?；;\n]*")
 
 
@@ -139,8 +141,12 @@ class _Trainer:
         number = len(pairs)
         used, x = self._features([pair[0] for pair in pairs] + [pair[1] for pair in pairs])
         half = DIMENSIONS // 2
-        columns = [slice(0, half), slice(half, None)]
-        summed = np.concatenate(list(threads.map(lambda c: x @ self.weights[used, c], columns)), axis=1)
+        columns = [slice(0, half), slice(half, DIMENSIONS)]
+
+        def forwards(part: slice) -> NDArray[np.float32]:
+            return x @ self.weights[used, part]
+
+        summed = np.concatenate(list(threads.map(forwards, columns)), axis=1)
         length = np.maximum(np.linalg.norm(summed, axis=1, keepdims=True), 1e-6)
         unit = summed / length
         left, right = unit[:number], unit[number:]
@@ -150,9 +156,17 @@ class _Trainer:
         towards = np.concatenate([wrong @ right, wrong.T @ left])
         upwards = (towards - (towards * unit).sum(1, keepdims=True) * unit) / length
         transposed = x.T.tocsr()
-        gradient = np.concatenate(list(threads.map(lambda c: transposed @ upwards[:, c].copy(), columns)), axis=1)
-        blocks = range(0, len(used), 2048)  # small enough to stay in the processor's cache
-        list(threads.map(lambda at: self._adam(used[at : at + 2048], gradient[at : at + 2048], step, rate), blocks))
+
+        def backwards(part: slice) -> NDArray[np.float32]:
+            return transposed @ upwards[:, part].copy()
+
+        gradient = np.concatenate(list(threads.map(backwards, columns)), axis=1)
+
+        def move(start: int) -> None:
+            rows = slice(start, start + _ROWS_AT_ONCE)
+            self._adam(used[rows], gradient[rows], step, rate)
+
+        list(threads.map(move, range(0, len(used), _ROWS_AT_ONCE)))
 
     def _adam(self, used: NDArray[np.int32], gradient: NDArray[np.float32], step: int, rate: float) -> None:
         """Adam (Kingma and Ba, 2015) on some rows; a row that a step does not touch is left as it is."""
@@ -172,7 +186,8 @@ class _Trainer:
     def _features(self, texts: list[NDArray[np.int32]]) -> tuple[NDArray[np.int32], Any]:
         """The rows that are used, and a sparse matrix [texts, used] of saturated frequencies times IDF."""
         import numpy as np
-        from scipy import sparse
+
+        sparse: Any = importlib.import_module("scipy.sparse")  # has no types
 
         which = np.repeat(np.arange(len(texts), dtype=np.int32), [len(text) for text in texts])
         used, column = np.unique(np.concatenate(texts), return_inverse=True)

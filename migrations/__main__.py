@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import sqlalchemy
+import sqlalchemy.exc
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext

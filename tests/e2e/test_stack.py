@@ -16,10 +16,12 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+from playwright.sync_api import expect, sync_playwright
 
 from embedded import ports
 from embedded.layout import Layout
 from embedded.processes import runs, session_members
+from tests.browser import BROWSER_ARGUMENTS, find_browser
 from zhiyun.settings import ALL, variable_name
 
 pytestmark = pytest.mark.timeout(600)
@@ -143,6 +145,58 @@ def test_the_example_question_is_answered(stack: Stack) -> None:
     answer = httpx.post(f"{chat}/api/chat", json={"message": "发票怎么开？"}, timeout=60)
     assert answer.status_code == 200
     assert answer.json()["citations"]
+
+
+def golden() -> list[dict[str, str]]:
+    """Questions that a release must answer whatever else changes: codes, numbers and names, typed as customers do."""
+    lines = (REPOSITORY / "sample" / "golden.jsonl").read_text().splitlines()
+    questions = [json.loads(line) for line in lines]
+    return [question for question in questions if question["kind"] == "code"][::5]
+
+
+def test_golden_questions_are_answered_with_the_right_document(stack: Stack) -> None:
+    chat = stack.layout.state()["urls"]["chat"]
+    questions = golden()
+    assert len(questions) >= 5
+    for question in questions:
+        answer = httpx.post(f"{chat}/api/chat", json={"message": question["question"]}, timeout=60).json()
+        assert answer["citations"], question
+        assert answer["citations"][0]["uri"].endswith(question["document"]), question
+        source = httpx.get(chat + answer["citations"][0]["url"], timeout=60).json()
+        assert source["text"].startswith(answer["citations"][0]["text"].removesuffix("…"))
+
+
+def test_golden_questions_are_answered_on_the_page(stack: Stack) -> None:
+    browser_path = find_browser()
+    if browser_path is None:
+        pytest.skip("no Chromium on this machine")
+    chat = stack.layout.state()["urls"]["chat"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=browser_path, args=BROWSER_ARGUMENTS)
+        page = browser.new_context(locale="zh-CN").new_page()
+        for question in golden():
+            page.goto(chat)
+            page.fill("#question", question["question"])
+            page.press("#question", "Enter")
+            page.wait_for_selector(".theirs:last-child:not([aria-busy])")
+            page.locator(".chip").first.click()
+            expect(page.locator("#source")).to_contain_text(question["document"])
+            expect(page.locator("#source mark")).not_to_be_empty()
+        browser.close()
+
+
+def test_the_ingestion_is_seen_in_the_dagster_ui(stack: Stack) -> None:
+    dagster = stack.layout.state()["urls"]["dagster"]
+    query = "{ runsOrError(limit: 5) { ... on Runs { results { jobName status } } } }"
+    runs = httpx.post(f"{dagster}/graphql", json={"query": query}, timeout=60).json()["data"]["runsOrError"]["results"]
+    assert {"jobName": "ingestion", "status": "SUCCESS"} in runs
+
+
+def test_the_manuals_curl_line_reaches_the_vector_store(stack: Stack) -> None:
+    qdrant = stack.layout.state()["urls"]["qdrant"]
+    found = httpx.get(f"{qdrant}/collections/knowledge").json()["result"]
+    assert found["points_count"] > 100
+    assert found["config"]["metadata"]["live_release"] == 1
 
 
 def test_status_says_that_all_is_well(stack: Stack) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-import threading
+import subprocess
+import sys
 import time
 
 import pytest
@@ -189,22 +190,17 @@ def test_one_missing_source_does_not_keep_the_others_from_being_taken_in(
 def test_a_file_that_changes_while_it_is_read_is_left_for_the_next_run(knowledge_base: KnowledgeBase) -> None:
     knowledge_base.write("billing.md", BILLING)
     file = knowledge_base.write("busy.md", "# 忙\n\n" + "内容。\n\n" * 400_000)
-    stop = threading.Event()
-
-    def keep_writing() -> None:
-        with file.open("a") as stream:
-            while not stop.is_set():
-                stream.write("新的一行。\n")
-                stream.flush()
-                time.sleep(0.0002)
-
-    writer = threading.Thread(target=keep_writing)
-    writer.start()
+    # Another process, so that it writes in the middle of a read.
+    code = "import sys, time\nwith open(sys.argv[1], 'a') as f:\n while True: f.write('x\\n'); f.flush(); time.sleep(0.0002)"
+    writer = subprocess.Popen([sys.executable, "-c", code, str(file)])
     try:
+        size = file.stat().st_size
+        while file.stat().st_size == size:
+            time.sleep(0.01)
         result = knowledge_base.ingest()
     finally:
-        stop.set()
-        writer.join()
+        writer.kill()
+        writer.wait()
     assert result.success, failures(result)
     [(status, reason)] = knowledge_base.rows("SELECT status, reason FROM knowledge.documents WHERE path = 'busy.md'")
     assert status == "failed"

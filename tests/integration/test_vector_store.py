@@ -37,9 +37,7 @@ class Process:
             port = free.getsockname()[1]
         self.url = f"http://127.0.0.1:{port}"
         command = [sys.executable, "-m", "embedded.qdrant", "--data", str(data), "--port", str(port)]
-        self.process = subprocess.Popen(
-            [*command, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+        self.process = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def wait_until_ready(self) -> "Process":
         for _ in range(200):
@@ -207,9 +205,7 @@ def test_an_alias_moves_in_one_step(client: QdrantClient, name: str) -> None:
     create_knowledge(client, following)
     client.upsert(following, [passage(1)], wait=True)
     create = models.CreateAliasOperation
-    client.update_collection_aliases(
-        [create(create_alias=models.CreateAlias(collection_name=name, alias_name=alias))]
-    )
+    client.update_collection_aliases([create(create_alias=models.CreateAlias(collection_name=name, alias_name=alias))])
     assert client.count(alias).count == 0
     client.update_collection_aliases(
         [
@@ -257,9 +253,7 @@ def test_payload_is_changed_by_ids_and_by_filter(client: QdrantClient, name: str
     ids: list[Any] = [str(uuid.UUID(int=number)) for number in (1, 2)]
     client.set_payload(name, {"removed_in": 2}, points=ids, wait=True)
     assert client.count(name, count_filter=in_release(2)).count == 18
-    by_document = models.Filter(
-        must=[models.FieldCondition(key="document_id", match=models.MatchValue(value="doc-3"))]
-    )
+    by_document = models.Filter(must=[models.FieldCondition(key="document_id", match=models.MatchValue(value="doc-3"))])
     client.set_payload(name, {"removed_in": 2}, points=by_document, wait=True)
     assert client.count(name, count_filter=in_release(2)).count == 16
     client.delete_payload(name, ["text"], points=ids, wait=True)
@@ -303,9 +297,7 @@ def test_a_batch_of_writes_is_applied_in_order(client: QdrantClient, name: str) 
             models.SetPayloadOperation(set_payload=models.SetPayload(payload={"x": 1}, points=[one])),
             models.DeleteOperation(delete=models.PointIdsList(points=[str(uuid.UUID(int=2))])),
             models.UpdateVectorsOperation(
-                update_vectors=models.UpdateVectors(
-                    points=[models.PointVectors(id=one, vector={"dense": dense(9)})]
-                )
+                update_vectors=models.UpdateVectors(points=[models.PointVectors(id=one, vector={"dense": dense(9)})])
             ),
         ],
         wait=True,
@@ -410,9 +402,7 @@ def test_a_formula_scores_what_a_prefetch_found(client: QdrantClient, knowledge:
                 sum=[
                     "$score",
                     models.MultExpression(mult=[10.0, release_2]),
-                    models.DivExpression(
-                        div=models.DivParams(left="missing", right=2.0, by_zero_default=0.0)
-                    ),
+                    models.DivExpression(div=models.DivParams(left="missing", right=2.0, by_zero_default=0.0)),
                 ]
             ),
             defaults={"missing": 4.0},
@@ -445,13 +435,9 @@ def test_a_threshold_cuts_and_an_offset_skips(client: QdrantClient, knowledge: s
 
 def test_payload_fields_are_included_or_excluded(client: QdrantClient, knowledge: str) -> None:
     wanted = [str(uuid.UUID(int=12))]
-    (found,) = client.retrieve(
-        knowledge, wanted, with_payload=models.PayloadSelectorInclude(include=["text"])
-    )
+    (found,) = client.retrieve(knowledge, wanted, with_payload=models.PayloadSelectorInclude(include=["text"]))
     assert found.payload == {"text": "第 12 段"}
-    (found,) = client.retrieve(
-        knowledge, wanted, with_payload=models.PayloadSelectorExclude(exclude=["text"])
-    )
+    (found,) = client.retrieve(knowledge, wanted, with_payload=models.PayloadSelectorExclude(exclude=["text"]))
     assert set(found.payload or {}) == {"added_in", "removed_in", "document_id", "number"}
     (found,) = client.retrieve(knowledge, wanted, with_payload=False, with_vectors=["lexical"])
     assert isinstance(found.vector, dict)
@@ -678,9 +664,7 @@ async def test_the_async_client_is_served_alike(async_client: AsyncQdrantClient,
         knowledge,
         [
             models.QueryRequest(query=dense(7), using="dense", filter=in_release(1), with_payload=True),
-            models.QueryRequest(
-                query=lexical(7, 5007), using="lexical", filter=in_release(1), with_payload=True
-            ),
+            models.QueryRequest(query=lexical(7, 5007), using="lexical", filter=in_release(1), with_payload=True),
         ],
     )
     assert [numbers(answer.points)[0] for answer in answers] == [7, 7]
@@ -727,9 +711,7 @@ def test_binding_wider_than_loopback_needs_a_key(tmp_path: Path) -> None:
 
 @embedded_only
 def test_a_web_page_cannot_use_a_server_without_a_key(url: str) -> None:
-    refused = httpx.post(
-        f"{url}/collections/aliases", json={"actions": []}, headers={"Origin": "http://a.example"}
-    )
+    refused = httpx.post(f"{url}/collections/aliases", json={"actions": []}, headers={"Origin": "http://a.example"})
     assert refused.status_code == 403
 
 
@@ -758,11 +740,7 @@ def test_a_clean_stop_keeps_everything(tmp_path: Path) -> None:
     create_knowledge(client, "kept")
     client.upsert("kept", [passage(number) for number in range(50)], wait=True)
     client.update_collection_aliases(
-        [
-            models.CreateAliasOperation(
-                create_alias=models.CreateAlias(collection_name="kept", alias_name="knowledge")
-            )
-        ]
+        [models.CreateAliasOperation(create_alias=models.CreateAlias(collection_name="kept", alias_name="knowledge"))]
     )
     client.update_collection("kept", metadata={"live_release": 3})
     client.close()

@@ -229,17 +229,13 @@ def junk_operation(chance: random.Random) -> dict[str, Any]:
         )
 
     def payload() -> Any:
-        return chance.choice(
-            [{"a": chance.choice(numbers)}, nested(chance.randrange(1, 200)), {}, {"": 1}, [], None]
-        )
+        return chance.choice([{"a": chance.choice(numbers)}, nested(chance.randrange(1, 200)), {}, {"": 1}, [], None])
 
     def vectors() -> Any:
         return chance.choice([{chance.choice(["dense", "lexical", "", "nowhere"]): vector()}, {}, vector()])
 
     point = {"id": chance.choice(ids), "vector": vectors(), "payload": payload()}
-    selector = chance.choice(
-        [{"points": some(ids, 3)}, {"filter": {"must": [{"key": "a", "match": {"value": 1}}]}}]
-    )
+    selector = chance.choice([{"points": some(ids, 3)}, {"filter": {"must": [{"key": "a", "match": {"value": 1}}]}}])
     key = chance.choice([None, "a", "a.b[0].c", "a[", ".".join(["k"] * 200)])
     return chance.choice(
         [
