@@ -55,7 +55,13 @@ def _transformer(folder: Path) -> Iterable[Row]:
         ratios.append(pipeline[-1] / encode[-1])
         print(f"round {turn + 1}: pipeline {pipeline[-1]:.1f}, encode {encode[-1]:.1f} passages/s", flush=True)
     peer = "SentenceTransformer.encode, all-MiniLM-L6-v2, the same passages"
-    yield Row("ingestion.passages_per_second", median(pipeline), "passages/s", f"{len(texts)} passages, all-MiniLM-L6-v2", None)
+    yield Row(
+        "ingestion.passages_per_second",
+        median(pipeline),
+        "passages/s",
+        f"{len(texts)} passages, all-MiniLM-L6-v2",
+        None,
+    )
     yield Row("ingestion.encode_passages_per_second", median(encode), "passages/s", peer, None)
     yield Row("ingestion.ratio_to_encode", median(ratios), "ratio", peer, 0.9)
 

@@ -34,7 +34,11 @@ def run() -> Iterable[Row]:
 def _start(home: Path) -> tuple[dict[str, float], float, float]:
     """Start the stack, wait for an answer, stop it: seconds of each service, of all, and until the first answer."""
     started = perf_counter()
-    environment = {**os.environ, "ZHIYUN_HOME": str(home), "KNOWLEDGE_SOURCES": str(REPOSITORY / "sample" / "knowledge")}
+    environment = {
+        **os.environ,
+        "ZHIYUN_HOME": str(home),
+        "KNOWLEDGE_SOURCES": str(REPOSITORY / "sample" / "knowledge"),
+    }
     process = subprocess.Popen(
         [sys.executable, "-m", "zhiyun", "up"], cwd=REPOSITORY, env=environment, stdout=subprocess.DEVNULL
     )

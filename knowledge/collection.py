@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 from uuid import UUID
 
 import httpx
 from qdrant_client import QdrantClient, models
+from qdrant_client.conversions.common_types import QueryResponse
 from qdrant_client.http.exceptions import ApiException, ResponseHandlingException
 
 from knowledge.lexical import SparseVector
@@ -144,10 +145,8 @@ class Collections:
             lambda: self._client.count(collection, count_filter=release_filter(release), exact=True).count
         )
 
-    def search(self, collection: str, requests: Sequence[models.QueryRequest]) -> list[models.QueryResponse]:
-        return self._call(
-            lambda: cast("list[models.QueryResponse]", self._client.query_batch_points(collection, requests))
-        )
+    def search(self, collection: str, requests: Sequence[models.QueryRequest]) -> list[QueryResponse]:
+        return self._call(lambda: self._client.query_batch_points(collection, requests))
 
     def live(self) -> Live | None:
         """What readers are answered from, or None when nothing is published."""

@@ -16,8 +16,8 @@ from knowledge.lexical import CJK_RUN, NAME, characters, name_tokens, tokenize, 
 from knowledge.lexicon import Lexicon
 from knowledge.questions import content, is_empty_talk
 
-_BIAS = -4.25
-_WEIGHTS = (1.25, 1.25, 4.0, 3.5)
+_BIAS = -3.7
+_WEIGHTS = (1.25, 1.25, 4.0, 2.5)
 _COSINES = (0.3, 0.8)  # of a question to unrelated passages and to its own, for the corpus' own model
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from knowledge.model import RetrievalModel
 
+_BESIDE = 0.5  # of the threshold, for evidence beside evidence that passes it
 _FRESH = 1.0  # seconds that the live state is believed
 ALIAS = "knowledge"
 
@@ -62,7 +63,7 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Retrieved:
-    """Evidence above the threshold, best first; `best_score` counts what is below it too; `stages` are seconds."""
+    """Evidence, best first; `best_score` is the best confidence, also when it was too low; `stages` are seconds."""
 
     release: int
     evidence: tuple[Evidence, ...]
@@ -151,7 +152,7 @@ class Retriever:
         self._swap: asyncio.Task[None] | None = None
 
     async def retrieve(self, question: str, *, limit: int | None = None, threshold: float | None = None) -> Retrieved:
-        """Evidence for a question, best first, with a confidence of at least `threshold`.
+        """Evidence for a question, best first; none when no passage has a confidence of at least `threshold`.
 
         Raises NoLiveRelease when nothing is published, VectorStoreDown, and what `load_model` raises.
         """
@@ -168,11 +169,13 @@ class Retriever:
         searched = perf_counter()
         scored = await asyncio.to_thread(ranked, found, question, model, state.weight, limit or self._settings.limit)
         threshold = self._settings.evidence_threshold if threshold is None else threshold
-        kept = [item for item in scored if item.score >= threshold]
+        best = max((item.score for item in scored), default=0.0)
+        # The best passage decides whether there is evidence at all; those beside it may be less sure of themselves.
+        kept = [item for item in scored if item.score >= _BESIDE * threshold] if best >= threshold else []
         return Retrieved(
             state.release,
             tuple(kept),
-            max((item.score for item in scored), default=0.0),
+            best,
             {"embed": embedded, "search": searched - started - embedded, "rank": perf_counter() - searched},
         )
 

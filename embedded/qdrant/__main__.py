@@ -33,9 +33,7 @@ def main() -> int:
     store = Store(options.data, reserve=options.reserve_mib << 20)
     try:
         if not _is_loopback(options.host) and not options.api_key:
-            raise StartError(
-                f"--host {options.host} is reachable from outside this machine: give an --api-key as well"
-            )
+            raise StartError(f"--host {options.host} is reachable from outside this machine: give an --api-key as well")
         with contextlib.closing(_bind(options.host, options.port)) as listener, contextlib.closing(store):
             store.open()
             _serve(store, listener, options)
@@ -49,9 +47,7 @@ def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m embedded.qdrant", description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="the folder that holds the collections")
     parser.add_argument("--port", type=int, required=True, help="the port to listen on")
-    parser.add_argument(
-        "--host", default="127.0.0.1", help="the address to listen on (default: this machine only)"
-    )
+    parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: this machine only)")
     parser.add_argument(
         "--api-key",
         default=os.environ.get("QDRANT_API_KEY") or None,
@@ -132,9 +128,7 @@ async def _flushing(store: Store, seconds: float) -> AsyncIterator[None]:
                 try:
                     await collection.flush_in_background()
                 except OSError as error:
-                    log.error(
-                        "collection %s could not be flushed, will try again: %s", collection.name, error
-                    )
+                    log.error("collection %s could not be flushed, will try again: %s", collection.name, error)
 
     task = asyncio.create_task(flush_for_ever())
     try:

@@ -100,9 +100,7 @@ class Collection:
             return guarded(lambda: call(shard))
         except EnginePanic as panic:
             log.error("collection %s: the engine broke while reading: %s", self.name, panic)
-            raise service_error(
-                f"the engine broke while reading collection `{self.name}`: {panic}"
-            ) from panic
+            raise service_error(f"the engine broke while reading collection `{self.name}`: {panic}") from panic
 
     def update(self, operation: edge.UpdateOperation) -> int:
         """Apply an operation whose every value has been validated; gives its number.

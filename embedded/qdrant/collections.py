@@ -109,6 +109,4 @@ class Collections:
 
 
 def _listed(aliases: dict[str, str]) -> Object:
-    return {
-        "aliases": [{"alias_name": alias, "collection_name": target} for alias, target in aliases.items()]
-    }
+    return {"aliases": [{"alias_name": alias, "collection_name": target} for alias, target in aliases.items()]}

@@ -173,9 +173,7 @@ def _variants(value: Any) -> list[str] | list[int]:
     kinds = {type(item) for item in value} if isinstance(value, list) else {object}
     if len(kinds) <= 1 and kinds <= {str, int}:
         return list(value)
-    raise bad_request(
-        f"`match.any` and `match.except` are lists of strings or of whole numbers: {shortened(value)}"
-    )
+    raise bad_request(f"`match.any` and `match.except` are lists of strings or of whole numbers: {shortened(value)}")
 
 
 def _range(value: Any) -> edge.RangeFloat | edge.RangeDateTime:
@@ -187,9 +185,7 @@ def _range(value: Any) -> edge.RangeFloat | edge.RangeDateTime:
 
 def _values_count(value: Any) -> edge.ValuesCount:
     given = fields(value, frozenset({"lt", "gt", "lte", "gte"}), "`values_count`")
-    return edge.ValuesCount(
-        **{name: integer(bound, f"`values_count.{name}`") for name, bound in given.items()}
-    )
+    return edge.ValuesCount(**{name: integer(bound, f"`values_count.{name}`") for name, bound in given.items()})
 
 
 class GeoPoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

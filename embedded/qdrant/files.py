@@ -19,9 +19,7 @@ def lock_folder(folder: Path) -> BinaryIO:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         lock.close()
-        raise StartError(
-            f"another process uses the data folder {folder}; stop it or give another --data"
-        ) from error
+        raise StartError(f"another process uses the data folder {folder}; stop it or give another --data") from error
     return lock
 
 
@@ -71,6 +69,5 @@ def require_room(folder: Path, reserve: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < reserve:
         raise disk_full(
-            f"{free >> 20} MiB are free under {folder}, {reserve >> 20} MiB are kept in reserve; "
-            "nothing was written"
+            f"{free >> 20} MiB are free under {folder}, {reserve >> 20} MiB are kept in reserve; nothing was written"
         )

@@ -89,9 +89,7 @@ def _pow(content: Any, inner: Inner) -> Any:
 
 def _geo_distance(content: Any, _inner: Inner) -> Any:
     given = fields(content, frozenset({"origin", "to"}), "`geo_distance`")
-    return edge.Expression.GeoDistance(
-        geo_point(given.get("origin")), text(given.get("to"), "`geo_distance.to`")
-    )
+    return edge.Expression.GeoDistance(geo_point(given.get("origin")), text(given.get("to"), "`geo_distance.to`"))
 
 
 def _decay(kind: edge.DecayKind) -> Build:

@@ -93,9 +93,7 @@ class Router:
                 if method in methods:
                     pattern, handler = methods[method]
                     values = {
-                        want[1:-1]: unquote(got)
-                        for want, got in zip(wanted, segments, strict=True)
-                        if want[:1] == "{"
+                        want[1:-1]: unquote(got) for want, got in zip(wanted, segments, strict=True) if want[:1] == "{"
                     }
                     return pattern, handler, values
                 fits_otherwise = True

@@ -44,9 +44,7 @@ _NOT_BUILT = ("memory", "nested", "stopwords", "stemmer", "scoring")
 
 def to_schema(value: Any) -> Any:
     """The engine's parameters for a `field_schema`: a type's name, or an object with `type` and options."""
-    given: Object = (
-        {"type": value} if isinstance(value, str) else dict(value) if isinstance(value, dict) else {}
-    )
+    given: Object = {"type": value} if isinstance(value, str) else dict(value) if isinstance(value, dict) else {}
     kind = given.pop("type", None)
     if kind not in _PARAMS:
         raise bad_request(f"`field_schema` is one of {', '.join(_PARAMS)}, or an object with such a `type`")
@@ -77,9 +75,7 @@ def _printed(info: Any) -> Object:
     if info.params is not None:
         _, allowed = _PARAMS[kind]
         params = {name: _plain(getattr(info.params, name, None)) for name in allowed}
-        shown["params"] = {"type": kind} | {
-            name: value for name, value in params.items() if value is not None
-        }
+        shown["params"] = {"type": kind} | {name: value for name, value in params.items() if value is not None}
     return shown
 
 

@@ -161,9 +161,7 @@ class Points:
         collection, body = self._collection(request), request.json(_scroll)
         _no_shard_key(body.shard_key)
         if body.order_by is not None and body.offset is not None:
-            raise bad_request(
-                "Cannot use an `offset` when using `order_by`. Use `order_by.start_from` instead"
-            )
+            raise bad_request("Cannot use an `offset` when using `order_by`. Use `order_by.start_from` instead")
         found, following = collection.read(
             lambda shard: shard.scroll(
                 edge.ScrollRequest(
@@ -208,9 +206,7 @@ class Points:
         """POST /points/query."""
         collection = self._collection(request)
         body = request.json(_query)
-        found = collection.read(
-            lambda shard: shard.query(to_query(body, collection.config, collection.stored_vector))
-        )
+        found = collection.read(lambda shard: shard.query(to_query(body, collection.config, collection.stored_vector)))
         return {"points": [results.scored(point) for point in found]}
 
     def query_batch(self, request: Request) -> list[Object]:
@@ -221,9 +217,7 @@ class Points:
             return []
         found = collection.read(
             lambda shard: shard.query_batch(
-                edge.QueryBatchRequest(
-                    [to_query(body, collection.config, collection.stored_vector) for body in bodies]
-                )
+                edge.QueryBatchRequest([to_query(body, collection.config, collection.stored_vector) for body in bodies])
             )
         )
         return [{"points": [results.scored(point) for point in points]} for points in found]

@@ -118,9 +118,7 @@ class _Parts:
             raise bad_request(f"prefetches can be nested {MAX_PREFETCH_DEPTH} levels deep")
         if stage.lookup_from is not None:
             raise not_built("`lookup_from`: look the vector up with a request of its own")
-        given = (
-            stage.prefetch if isinstance(stage.prefetch, list) else [stage.prefetch] if stage.prefetch else []
-        )
+        given = stage.prefetch if isinstance(stage.prefetch, list) else [stage.prefetch] if stage.prefetch else []
         self.prefetches = [_prefetch(inner, config, lookup, depth + 1) for inner in given]
         self.filter = to_filter(stage.filter, config)
         self.params = stage.params.for_engine(config) if stage.params else None
@@ -174,9 +172,7 @@ def _scoring(stage: Stage, config: CollectionConfig, lookup: Lookup) -> tuple[An
     raise bad_request(f"there is no query of this shape: {shortened(query)}")
 
 
-def _nearest(
-    value: Any, stage: Stage, config: CollectionConfig, lookup: Lookup
-) -> tuple[edge.Query, PointId | None]:
+def _nearest(value: Any, stage: Stage, config: CollectionConfig, lookup: Lookup) -> tuple[edge.Query, PointId | None]:
     name = vector_name(config, stage.using)
     if isinstance(value, int | str):
         wanted = point_id(value)

@@ -33,9 +33,7 @@ class Service:
 
     def ready(self, _request: Request) -> Plain:
         """GET /readyz: 503 while a collection cannot be read or written, naming it."""
-        broken = [
-            name for name, item in self._store.collections.items() if item.unreadable or item.unwritable
-        ]
+        broken = [name for name, item in self._store.collections.items() if item.unreadable or item.unwritable]
         if broken:
             return Plain(f"collections not usable: {', '.join(broken)}".encode(), status=503)
         return Plain(b"all shards are ready")
@@ -70,9 +68,7 @@ class Service:
             lines.append(f"rest_responses_total{{{labels}}} {count}")
         lines.append("# TYPE rest_responses_seconds_total counter")
         for (method, route), seconds in self.server.seconds.items():
-            lines.append(
-                f'rest_responses_seconds_total{{method="{method}",endpoint="{_label(route)}"}} {seconds:.6f}'
-            )
+            lines.append(f'rest_responses_seconds_total{{method="{method}",endpoint="{_label(route)}"}} {seconds:.6f}')
         return lines
 
 

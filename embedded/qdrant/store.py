@@ -95,9 +95,7 @@ class Store:
         if collection_name(name) in self._open:
             raise conflict(f"Collection `{name}` already exists!")
         if name in self._registry.aliases:
-            raise conflict(
-                f"Can't create collection with name {name}. Alias with the same name already exists"
-            )
+            raise conflict(f"Can't create collection with name {name}. Alias with the same name already exists")
         config, metadata = body.config(), _kept_metadata(body.metadata)
         # The name may hold anything, so the folder only resembles it.
         folder = f"{re.sub(r'[^A-Za-z0-9_-]', '_', name)[:40]}-{secrets.token_hex(4)}"
@@ -200,9 +198,7 @@ class Store:
 
     def _read_registry(self) -> Registry:
         if not self._registry_path.exists():
-            left = sorted(
-                path.name for path in (self.data / "collections").iterdir() if path.suffix != ".new"
-            )
+            left = sorted(path.name for path in (self.data / "collections").iterdir() if path.suffix != ".new")
             if left:
                 raise StartError(
                     f"{self._registry_path} is missing but there are collections beside it ({left[0]}, ...); "
@@ -214,9 +210,7 @@ class Store:
         except (OSError, msgspec.MsgspecError) as error:
             raise StartError(f"{self._registry_path} cannot be read: {error}; nothing was touched") from error
         if registry.format != FORMAT:
-            raise StartError(
-                f"{self._registry_path} has format {registry.format}, this server reads {FORMAT}"
-            )
+            raise StartError(f"{self._registry_path} has format {registry.format}, this server reads {FORMAT}")
         return registry
 
     def _sweep(self) -> None:

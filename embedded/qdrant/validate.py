@@ -52,9 +52,7 @@ WireVector = list[float | list[float]] | SparseObject
 def collection_name(name: str) -> str:
     """Give `name` back if a collection or an alias may have it (Qdrant's own rules)."""
     if not 0 < len(name) <= MAX_NAME_LENGTH:
-        raise bad_request(
-            f"a collection name has 1 to {MAX_NAME_LENGTH} characters, this one has {len(name)}"
-        )
+        raise bad_request(f"a collection name has 1 to {MAX_NAME_LENGTH} characters, this one has {len(name)}")
     if found := _FORBIDDEN_IN_NAMES.intersection(name):
         raise bad_request(f"a collection name cannot contain {sorted(found)[0]!r}")
     return name
@@ -163,9 +161,7 @@ def _dense(name: str, params: VectorParams, value: list[Any]) -> list[float] | l
     nested = bool(value) and isinstance(value[0], list)
     if params.multivector_config is None:
         if nested:
-            raise bad_request(
-                f"vector `{name or '(default)'}` takes one list of numbers, not a list of lists"
-            )
+            raise bad_request(f"vector `{name or '(default)'}` takes one list of numbers, not a list of lists")
         _row(name, params.size, value)
         return value
     rows = value if nested else [value]

@@ -12,7 +12,6 @@ from knowledge.collection import Collections
 from knowledge.database import Connection
 from knowledge.evaluation import GoldenSetError, answers, golden_hash, halves, load_golden
 from knowledge.fusion import Judged, fit_weight
-from knowledge.lexical import tokenize
 from knowledge.model import RetrievalModel
 from knowledge.releases import Release
 from zhiyun.settings import KnowledgeSettings
@@ -77,18 +76,12 @@ def measure(
         requests = [
             request
             for one, _ in part
-            for request in retrieval.requests(
-                model.embedder.embed_query(one.question),
-                model.bm25.query(tokenize(one.question)),
-                release.number,
-                _CANDIDATES,
-            )
+            for request in retrieval.searches(model, one.question, release.number, _CANDIDATES)
         ]
         responses = collections.search(release.collection, requests)
-        for place, (_, documents) in enumerate(part):
+        for place, (one, documents) in enumerate(part):
             found = retrieval.gathered(responses[2 * place : 2 * place + 2])
-            names = {name: str(payload["uri"]) for name, payload in found.payloads.items()}
-            judged.append(Judged(found.lexical, found.dense, names, documents))
+            judged.append(retrieval.judged(found, one.question, documents))
         say(f"{len(judged)} of {len(asked)} golden questions asked")
 
     name = golden_hash(one for one, _ in asked)

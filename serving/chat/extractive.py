@@ -22,7 +22,9 @@ Kind: TypeAlias = Literal["sentence", "item", "steps", "row", "code", "heading"]
 _WHOLE = 320  # characters: a passage up to this length is quoted whole
 _BUDGET = 480  # characters quoted of one longer passage, about
 _PASSAGES = 3
-_NEXT_BEST = 0.7  # further passages: at least this share of the first one's confidence and of its words
+_NEXT_BEST = 0.7  # further passages: at least this share of the best one's confidence and of the first one's words
+_SURE = 0.75  # confidence from which the best passage is taken to be the answer; below it, others are shown beside it
+_NEXT_UNSURE = 0.5  # then: at least this share of the best one's confidence
 _HEADING_SHARE = 0.6  # what a word in the heading above counts, against one in the part itself
 _ALONGSIDE = 0.55  # further parts of a passage: at least this share of the best part's weight
 
@@ -64,16 +66,17 @@ def quotes(question: str, evidence: Sequence[Evidence]) -> list[Quote]:
         return []
     asked = set(tokenize(question))
     surest = max(item.score for item in evidence)
+    sure = surest >= _SURE
     chosen: list[tuple[Quote, float]] = []
     seen: set[str] = set()
-    for item in evidence:
+    for item in evidence if sure else _varied(evidence):
         if len(chosen) == _PASSAGES:
             break
-        if chosen and item.score < _NEXT_BEST * surest:
+        if chosen and item.score < (_NEXT_BEST if sure else _NEXT_UNSURE) * surest:
             continue
         found = asked & set(tokenize(" ".join((item.title, *item.heading, item.text))))
         weight = float(sum(len(token) for token in found))
-        if chosen and weight < _NEXT_BEST * chosen[0][1]:
+        if chosen and sure and weight < _NEXT_BEST * chosen[0][1]:
             continue
         text = excerpt(item.text, asked)
         plain = re.sub(r"\s+", "", text)
@@ -81,6 +84,15 @@ def quotes(question: str, evidence: Sequence[Evidence]) -> list[Quote]:
             seen.add(plain)
             chosen.append((Quote(item, text), weight))
     return [quote for quote, _ in chosen]
+
+
+def _varied(evidence: Sequence[Evidence]) -> list[Evidence]:
+    """The first passage of each document, then the others: when it is not clear which document answers."""
+    first: dict[str, Evidence] = {}
+    for item in evidence:
+        first.setdefault(item.document_id or item.uri, item)
+    firsts = list(first.values())
+    return firsts + [item for item in evidence if not any(item is one for one in firsts)]
 
 
 def excerpt(text: str, asked: set[str]) -> str:
