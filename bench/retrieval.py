@@ -94,6 +94,8 @@ class _Bench:
 
     def _fill(self, model: RetrievalModel, passages: Sequence[tuple[str, str, dict[str, object]]]) -> str:
         collection = self._store.name(model.fingerprint)
+        if self._store.exists(collection):  # the same documents, asked other questions
+            return collection
         self._store.create(collection, model.embedder.dimensions, {})
         vectors = model.embedder.embed_passages([text for _, text, _ in passages])
         self._store.upsert(

@@ -84,7 +84,7 @@ def check(document: Document, passages: Sequence[Passage], target: int, maximum:
         assert re.search(r"[^\W_]", passage.text)
         position = passage.end
     _covered(document, passages, headings)
-    _paths(passages, headings)
+    _paths(text, passages, headings)
 
 
 def _covered(document: Document, passages: Sequence[Passage], headings: Sequence[Block]) -> None:
@@ -99,7 +99,7 @@ def _covered(document: Document, passages: Sequence[Passage], headings: Sequence
         position = max(position, end)
 
 
-def _paths(passages: Sequence[Passage], headings: Sequence[Block]) -> None:
+def _paths(text: str, passages: Sequence[Passage], headings: Sequence[Block]) -> None:
     """A passage has the headings above it, or, where it is made of headings, those above the first of them; and every
     heading is found in a path or in a text."""
     found: set[int] = set()
@@ -112,7 +112,7 @@ def _paths(passages: Sequence[Passage], headings: Sequence[Block]) -> None:
         if at < len(headings) and headings[at].start < passage.end:
             last = bisect_left(headings, passage.end, key=lambda heading: heading.start)
             within = range(at, last)
-            assert all(headings[index].end <= passage.end + 2 for index in within)
+            assert not any(text[passage.end : headings[index].end].strip() for index in within)
             level = headings[at].level
             assert passage.heading == tuple(block.title for _, block in path if block.level < level)
             found.update(within)
