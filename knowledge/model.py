@@ -78,12 +78,19 @@ def build(
     target = folder / config["fingerprint"]
     if target.exists():
         return load(target)
-    tokens = [tokenize(text) for text in texts]
-    config["average_length"] = max(1.0, round(sum(map(len, tokens)) / len(tokens), 1))
+    lengths: list[int] = []
+
+    def counted() -> Iterable[set[str]]:  # one passage at a time: the tokens of all would be the peak of memory
+        for text in texts:
+            tokens = tokenize(text)
+            lengths.append(len(tokens))
+            yield Lexicon.counted(text, tokens)
+
+    lexicon = Lexicon.of(counted())
+    config["average_length"] = max(1.0, round(sum(lengths) / len(lengths), 1))
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".making-") as made:
-        counted = (Lexicon.counted(text, found) for text, found in zip(texts, tokens, strict=True))
-        _write(Path(made) / "model", config, Lexicon.of(counted), texts, settings, progress)
+        _write(Path(made) / "model", config, lexicon, texts, settings, progress)
         _move(Path(made) / "model", target)
     return load(target)
 

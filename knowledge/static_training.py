@@ -58,10 +58,12 @@ def train(
     import numpy as np
 
     plan = plan or Plan()
-    split = [[features(part) for part in sentences(text)] for text in passages]
+    split: list[list[NDArray[Any]]] = [
+        [np.array(features(part), dtype=np.uint32) for part in sentences(text)] for text in passages
+    ]
     frequencies: Counter[int] = Counter()
     for parts in split:
-        frequencies.update({token for part in parts for token in part})
+        frequencies.update({token for part in parts for token in part.tolist()})
     order = sorted(frequencies, key=lambda token: (-frequencies[token], token))
     known = np.array(sorted(order[:KNOWN]), dtype=np.uint32)
     rest = order[KNOWN:]
@@ -70,12 +72,9 @@ def train(
         [frequencies[int(token)] for token in known] + [1 + len(rest) // max(shared, 1)] * shared, dtype=np.float32
     )
     idf = np.log1p(np.float32(len(passages)) / df)
-    numbered = [
-        [rows_of(np.array(part, dtype=np.uint32), known, shared)[0].astype(np.int32) for part in parts if part]
-        for parts in split
-    ]
-    del split
-    trainer = _Trainer([parts for parts in numbered if parts], idf, plan)
+    for parts in split:  # in place: all tokens twice would be the peak of memory
+        parts[:] = [rows_of(part, known, shared)[0].astype(np.int32) for part in parts if len(part)]
+    trainer = _Trainer([parts for parts in split if parts], idf, plan)
     trainer.run(progress)
     return StaticModel.rounded(known, trainer.weights * idf[:, None])
 

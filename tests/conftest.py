@@ -9,12 +9,18 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import psycopg
 import pytest
 from psycopg import sql
 
 from embedded import ports, postgres, redis
 from embedded.processes import Service, running
+
+# What CI says of a commit must not depend on chance; on a developer's machine each run tries other examples.
+hypothesis.settings.register_profile("ci", derandomize=True, deadline=None)
+if os.environ.get("CI"):
+    hypothesis.settings.load_profile("ci")
 
 REPOSITORY = Path(__file__).parents[1]
 

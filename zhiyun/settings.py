@@ -186,7 +186,7 @@ class RetrievalSettings(BaseSettings):
         default=50, description="Passages that each half of the search brings.", json_schema_extra={"unit": "passages"}
     )
     evidence_threshold: Annotated[float, Field(ge=0, le=1)] = Field(
-        default=0.35,
+        default=0.42,
         description="Evidence with a lower confidence is no evidence: the answer is then an honest “I don't know”.",
     )
 

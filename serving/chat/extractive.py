@@ -22,6 +22,8 @@ Kind: TypeAlias = Literal["sentence", "item", "steps", "row", "code", "heading"]
 _WHOLE = 320  # characters: a passage up to this length is quoted whole
 _BUDGET = 480  # characters quoted of one longer passage, about
 _PASSAGES = 3
+_SHORT_TABLE = 10  # rows
+_CODE = re.compile(r"(?=.*\d)(?=.*[^\W\d])|^\d{3,}$")  # letters with digits, or a number of some length
 _NEXT_BEST = 0.7  # further passages: at least this share of the best one's confidence and of the first one's words
 _SURE = 0.75  # confidence from which the best passage is taken to be the answer; below it, others are shown beside it
 _NEXT_UNSURE = 0.5  # then: at least this share of the best one's confidence
@@ -102,7 +104,7 @@ def excerpt(text: str, asked: set[str]) -> str:
     above = _headings_above(parts) if body is not parts else [""] * len(parts)
     weights = _weights(body, above, asked)
     if len(text) <= _WHOLE or len(body) <= 1:
-        return _joined(_rows_asked_for(body, weights))
+        return _joined(_rows_asked_for(body, weights, asked))
     best = max(weights)
     if best == 0:  # found by meaning only: how it begins says most
         return _joined(_first(body))
@@ -238,9 +240,17 @@ def _companions(parts: list[Part], at: int) -> Iterable[int]:
         yield at - 1
 
 
-def _rows_asked_for(parts: list[Part], weights: list[float]) -> list[Part]:
-    """All parts, but of a table only the rows that stand out for the question, where some do."""
+def _rows_asked_for(parts: list[Part], weights: list[float], asked: set[str]) -> list[Part]:
+    """All parts, but of a long table only the rows that stand out for the question, where some do.
+
+    A short one stays whole, unless the question names a code of it: the row that decides may share no word with the
+    question.
+    """
     rows = [at for at, part in enumerate(parts) if part.kind == "row"]
+    if len(rows) <= _SHORT_TABLE:
+        codes = {token for token in asked if _CODE.search(token)}
+        named = {at for at in rows if codes & set(tokenize(parts[at].text))}
+        return [part for at, part in enumerate(parts) if part.kind != "row" or at in (named or rows)]
     best = max((weights[at] for at in rows), default=0.0)
     kept = {at for at in rows if weights[at] >= _ALONGSIDE * best}
     return [part for at, part in enumerate(parts) if part.kind != "row" or at in kept]
