@@ -45,12 +45,11 @@ class Question:
         names = [name.group().lower() for name in NAME.finditer(plain)]
         self._units = [_unit(word, lexicon) for word in dict.fromkeys([*found, *names])]
         self._worth = sum(unit.worth for unit in self._units)
-        # Tokens that some passage has: what the corpus knows of the question.
-        known = [unit for unit in self._units if any(n > 0 for n in lexicon.counts_of(unit.whole))]
-        letters = [letter for unit in self._units for letter in unit.letters]
-        of_words = sum(unit.worth for unit in known) / self._worth if self._worth else 0.0
+        # What some passage had when the model was made; a later passage may have more.
+        self._known = [any(count > 0 for count in lexicon.counts_of(unit.whole)) for unit in self._units]
+        letters = {letter for unit in self._units for letter in unit.letters}
         seen = lexicon.letters_known(letters)
-        self._familiar = of_words, sum(seen) / len(seen) if seen else of_words
+        self._seen = {letter for letter, known in zip(letters, seen, strict=True) if known}
 
     def confidence(self, passage: str, cosine: float) -> float:
         """0 to 1, of a passage's title, headings and text, and the cosine of its vector to the question's."""
@@ -65,8 +64,20 @@ class Question:
         worth = self._worth or 1.0
         whole = sum(unit.worth * _share(unit, tokens) for unit in self._units) / worth
         part = sum(unit.worth * max(_share(unit, tokens), _letters(unit, letters)) for unit in self._units) / worth
-        familiar = sum(self._familiar) / 2
+        familiar = self._familiar(tokens, letters)
         return whole, part, self._near(cosine) * familiar, familiar
+
+    def _familiar(self, tokens: set[str], letters: set[str]) -> float:
+        """How much of the question the corpus or this passage knows, in words and in characters."""
+        known = sum(
+            unit.worth
+            for unit, before in zip(self._units, self._known, strict=True)
+            if before or _share(unit, tokens) > 0
+        ) / (self._worth or 1.0)
+        asked = [letter for unit in self._units for letter in unit.letters]
+        if not asked:
+            return known
+        return (known + sum(one in self._seen or one in letters for one in asked) / len(asked)) / 2
 
     def _near(self, cosine: float) -> float:
         """The cosine on the scale of the corpus' own model; where a model hardly tells a text's own passage from

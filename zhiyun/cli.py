@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 
-from zhiyun.settings import SettingsError, check_all, configuration_markdown
+from zhiyun.settings import KnowledgeSettings, SettingsError, check_all, configuration_markdown, load
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -59,7 +59,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _up(_: argparse.Namespace) -> int:
     from embedded.stack import up
+    from knowledge.sources import parse_sources
 
+    parse_sources(load(KnowledgeSettings).sources)  # a mistake in it stops the start, as one in any other setting
     return up()
 
 

@@ -187,9 +187,12 @@ def test_one_missing_source_does_not_keep_the_others_from_being_taken_in(
     assert len(problems) == 1
 
 
-def test_a_file_that_changes_while_it_is_read_is_left_for_the_next_run(knowledge_base: KnowledgeBase) -> None:
+def test_a_file_that_changes_while_it_is_read_is_left_for_the_next_run(
+    knowledge_base: KnowledgeBase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("knowledge.sources._BLOCK", 1)  # so that reading takes a while, also on a busy machine
     knowledge_base.write("billing.md", BILLING)
-    file = knowledge_base.write("busy.md", "# 忙\n\n" + "内容。\n\n" * 400_000)
+    file = knowledge_base.write("busy.md", "# 忙\n\n" + "内容。\n\n" * 50_000)
     # Another process, so that it writes in the middle of a read.
     code = "import sys, time\nwith open(sys.argv[1], 'a') as f:\n while True: f.write('x\\n'); f.flush(); time.sleep(0.0002)"
     writer = subprocess.Popen([sys.executable, "-c", code, str(file)])

@@ -47,6 +47,16 @@ def test_a_wrong_setting_stops_every_command_with_one_line_that_names_it(
     assert not home.exists()
 
 
+def test_sources_that_cannot_be_understood_stop_the_start(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], home: Path
+) -> None:
+    monkeypatch.setenv("KNOWLEDGE_SOURCES", "handbook=,b")
+    assert main(["up"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("KNOWLEDGE_SOURCES=")
+    assert said.count("\n") == 1
+
+
 def test_status_of_a_stack_that_does_not_run_is_3(capsys: pytest.CaptureFixture[str], home: Path) -> None:
     assert main(["status"]) == 3
     assert "not running" in capsys.readouterr().out
