@@ -50,7 +50,12 @@ def _start(home: Path) -> tuple[dict[str, float], float, float]:
                 answered = perf_counter() - started
                 break
             sleep(0.1)
-        while "services" not in (state := _state(home).get("started") or {}):
+        while True:  # the first answer may come before the last service is ready
+            state = _state(home).get("started") or {}
+            if state.get("ready_seconds") and None not in state["services"].values():
+                break
+            if perf_counter() - started > _LONGEST:
+                raise RuntimeError(f"not every service was ready; see {home / 'logs'}")
             sleep(0.1)
         return state["services"], state["ready_seconds"], answered
     finally:
