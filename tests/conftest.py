@@ -43,8 +43,7 @@ def postgres_cluster(services_home: Path) -> Iterator[postgres.Cluster]:
 def postgres_url(postgres_cluster: postgres.Cluster) -> str:
     """A database of this session with the platform's tables in it. Tests share it: tidy up, or use other rows."""
     url = _create_database(postgres_cluster)
-    if (REPOSITORY / "migrations" / "__main__.py").exists():
-        migrate(url)
+    migrate(url)
     return url
 
 
@@ -76,8 +75,6 @@ def redis_url(services_home: Path) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def qdrant_url(services_home: Path) -> Iterator[str]:
     """A running embedded vector store. Tests share it: use collections of your own."""
-    if not (REPOSITORY / "embedded" / "qdrant" / "__main__.py").exists():
-        pytest.skip("embedded/qdrant is not there yet")
     import httpx
 
     port = ports.free_port()

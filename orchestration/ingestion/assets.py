@@ -6,7 +6,7 @@ from typing import Any
 
 import dagster as dg
 
-from knowledge import cutting, intake, modelling, releases, vectors
+from knowledge import cutting, intake, modelling, pruning, releases, vectors
 from knowledge.collection import VectorStoreUnavailable
 from knowledge.database import AnotherWriter, DatabaseUnavailable
 from knowledge.embedding import EmbeddingModelUnavailable
@@ -189,7 +189,7 @@ def live_release(context: dg.AssetExecutionContext, stores: Stores) -> dg.Materi
         pruned: dict[str, int] = {}
         if candidate is not None:
             releases.publish(connection, collections, candidate)
-            pruned = releases.prune(connection, collections, settings.releases_kept)
+            pruned = pruning.prune(connection, collections, settings.releases_kept)
         current = releases.live(connection)
         scans.finish(connection, context.run.run_id, current.number if current else None)
     number = current.number if current else 0
