@@ -9,14 +9,16 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 
 from embedded.qdrant.app import create_app
 from embedded.qdrant.errors import StartError
 from embedded.qdrant.http import Receive, Scope, Send
+from embedded.qdrant.optimizing import Optimizer
 from embedded.qdrant.store import Store
 
 log = logging.getLogger("embedded.qdrant")
@@ -83,11 +85,12 @@ def _bind(host: str, port: int) -> socket.socket:
 
 
 def _serve(store: Store, listener: socket.socket, options: argparse.Namespace) -> None:
-    app = create_app(store, options.api_key)
+    optimizer = Optimizer(store)
+    app = create_app(store, optimizer, options.api_key)
 
     async def with_lifespan(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            async with _flushing(store, options.flush_seconds):
+            async with _running(_flush_for_ever(store, options.flush_seconds), optimizer.run_for_ever()):
                 await _lifespan(receive, send)
         else:
             await app(scope, receive, send)
@@ -118,23 +121,25 @@ def _serve(store: Store, listener: socket.socket, options: argparse.Namespace) -
 
 
 @contextlib.asynccontextmanager
-async def _flushing(store: Store, seconds: float) -> AsyncIterator[None]:
-    """Flush every few seconds for as long as the server runs."""
-
-    async def flush_for_ever() -> None:
-        while True:
-            await asyncio.sleep(seconds)
-            for collection in list(store.collections.values()):
-                try:
-                    await collection.flush_in_background()
-                except OSError as error:
-                    log.error("collection %s could not be flushed, will try again: %s", collection.name, error)
-
-    task = asyncio.create_task(flush_for_ever())
+async def _running(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Do the work for as long as the server runs."""
+    tasks = [asyncio.create_task(each) for each in work]
     try:
         yield
     finally:
-        task.cancel()
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+
+async def _flush_for_ever(store: Store, seconds: float) -> None:
+    while True:
+        await asyncio.sleep(seconds)
+        for collection in list(store.collections.values()):
+            try:
+                await collection.flush_in_background()
+            except OSError as error:
+                log.error("collection %s could not be flushed, will try again: %s", collection.name, error)
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:

@@ -5,8 +5,10 @@ from typing import Any
 from embedded.qdrant.collections import Collections
 from embedded.qdrant.errors import not_built
 from embedded.qdrant.http import Handler, Request, Router, Server
+from embedded.qdrant.optimizing import Optimizer
 from embedded.qdrant.points import Points
 from embedded.qdrant.service import Service
+from embedded.qdrant.snapshots import Snapshots
 from embedded.qdrant.store import Store
 
 OPEN_PATHS = frozenset({"/", "/healthz", "/livez", "/readyz"})
@@ -14,16 +16,6 @@ OPEN_PATHS = frozenset({"/", "/healthz", "/livez", "/readyz"})
 
 _COLLECTION = "/collections/{name}"
 _NOT_BUILT = {
-    "snapshots; stop the server and copy its data folder, or build the collection again": [
-        ("GET", f"{_COLLECTION}/snapshots"),
-        ("POST", f"{_COLLECTION}/snapshots"),
-        ("GET", f"{_COLLECTION}/snapshots/{{snapshot}}"),
-        ("DELETE", f"{_COLLECTION}/snapshots/{{snapshot}}"),
-        ("PUT", f"{_COLLECTION}/snapshots/recover"),
-        ("POST", f"{_COLLECTION}/snapshots/upload"),
-        ("GET", "/snapshots"),
-        ("POST", "/snapshots"),
-    ],
     "a cluster": [("GET", "/cluster"), ("GET", f"{_COLLECTION}/cluster"), ("POST", f"{_COLLECTION}/cluster")],
     "shard keys": [
         ("GET", f"{_COLLECTION}/shards"),
@@ -44,14 +36,14 @@ _NOT_BUILT = {
     ],
     "telemetry": [("GET", "/telemetry")],
     "issues": [("GET", "/issues"), ("DELETE", "/issues")],
-    "a report of optimizations": [("GET", f"{_COLLECTION}/optimizations")],
 }
 
 
-def create_app(store: Store, api_key: str | None = None) -> Server:
-    """The ASGI application over an open store."""
+def create_app(store: Store, optimizer: Optimizer, api_key: str | None = None) -> Server:
+    """The ASGI application over an open store, and what optimises it."""
     router = Router()
-    service, collections, points = Service(store), Collections(store), Points(store)
+    service, collections, points = Service(store), Collections(store, optimizer), Points(store)
+    snapshots = Snapshots(store, optimizer)
     for path, handler in (
         ("/", service.root),
         ("/healthz", service.healthy),
@@ -88,8 +80,22 @@ def create_app(store: Store, api_key: str | None = None) -> Server:
         ("POST", "/points/query", points.query),
         ("POST", "/points/query/batch", points.query_batch),
         ("GET", "/points/{id}", points.get),
+        ("GET", "/optimizations", collections.optimizations),
+        ("GET", "/snapshots", snapshots.of_collection),
+        ("POST", "/snapshots", snapshots.create),
+        ("PUT", "/snapshots/recover", snapshots.recover),
+        ("GET", "/snapshots/{snapshot}", snapshots.download),
+        ("DELETE", "/snapshots/{snapshot}", snapshots.delete),
     ):
         router.add(method, _COLLECTION + path, handler)
+    router.add("POST", f"{_COLLECTION}/snapshots/upload", snapshots.upload, streams=True)
+    for method, path, handler in (
+        ("GET", "/snapshots", snapshots.all),
+        ("POST", "/snapshots", snapshots.create_full),
+        ("GET", "/snapshots/{snapshot}", snapshots.download_full),
+        ("DELETE", "/snapshots/{snapshot}", snapshots.delete_full),
+    ):
+        router.add(method, path, handler)
     for feature, routes in _NOT_BUILT.items():
         for method, path in routes:
             router.add(method, path, _refusal(feature))

@@ -1,8 +1,7 @@
 """One collection: its shard of the engine, its generation on disk, its flushes.
 
-On disk a collection is a folder with one subfolder for each generation of its shard. Today there is one
-generation; an optimised copy, or a restored snapshot, becomes the next one, and the registry says which one
-counts.
+On disk a collection is a folder with one subfolder, the generation of its shard that counts. An optimised copy or a
+restored snapshot becomes the next generation: made beside it, put in force by one entry of the registry.
 """
 
 import asyncio
@@ -16,12 +15,18 @@ import qdrant_edge as edge
 
 from embedded.qdrant.config import CollectionConfig
 from embedded.qdrant.engine import EnginePanic, guarded
-from embedded.qdrant.errors import bad_request, not_found, service_error
-from embedded.qdrant.files import require_room, sync_tree
+from embedded.qdrant.errors import ApiError, bad_request, from_os, not_found, service_error
+from embedded.qdrant.files import copy_tree, filled_size, remove_tree, require_room, sync_folder, sync_tree
 from embedded.qdrant.validate import EngineVector, PointId
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
+
+JOURNAL_POINTS = 100_000
+"""How many written points a journal holds: of 384 dimensions some 300 MB."""
+
+REST = 5
+"""So few operations are replayed in one go, while everybody waits."""
 
 
 class CollectionRecord(msgspec.Struct, frozen=True):
@@ -38,6 +43,20 @@ def generation_folder(folder: Path, generation: int) -> Path:
     return folder / f"generation-{generation:06d}"
 
 
+def load_shard(place: Path) -> edge.EdgeShard:
+    """Open the shard in this folder. Raises ApiError or EnginePanic."""
+    if not any((place / "wal").glob("*")):
+        # Without its log a shard loads, and from then on silently ignores updates of existing points.
+        raise service_error(f"{place / 'wal'} is missing or empty")
+    return guarded(lambda: edge.EdgeShard.load(str(place)))
+
+
+def _moved(made: Path, place: Path) -> edge.EdgeShard:
+    made.rename(place)
+    sync_folder(place.parent)
+    return load_shard(place)
+
+
 def create_shard(folder: Path, config: CollectionConfig) -> None:
     """Write the first generation of a collection, empty, and make it last."""
     folder.mkdir(parents=True)
@@ -50,6 +69,52 @@ def _create(place: Path, config: CollectionConfig) -> None:
     shard = edge.EdgeShard.create(str(place), config.for_engine())
     shard.flush()
     shard.close()
+
+
+class JournalFull(Exception):
+    """More was written than is worth keeping until a copy is ready."""
+
+
+class Journal:
+    """The operations that a copy of the shard lacks, in their order.
+
+    They are kept in memory only: until the copy is put in force, the shard that it was taken of has them all.
+    """
+
+    def __init__(self) -> None:
+        self.operations: list[edge.UpdateOperation] = []
+        self.full = False
+        self._points = 0
+
+    def add(self, operation: edge.UpdateOperation, points: int) -> None:
+        """Note an operation. Past the limit the journal gives up, and holds nothing any more."""
+        self._points += points
+        if self._points > JOURNAL_POINTS:
+            self.full = True
+            self.operations.clear()
+        if not self.full:
+            self.operations.append(operation)
+
+    def taken(self) -> list[edge.UpdateOperation]:
+        """Take what is there. Raises JournalFull if it gave up."""
+        if self.full:
+            raise JournalFull(f"more than {JOURNAL_POINTS} points were written while the copy was being made")
+        taken, self.operations = self.operations, []
+        return taken
+
+
+def _apply_again(shard: edge.EdgeShard, operation: edge.UpdateOperation) -> None:
+    try:
+        guarded(lambda: shard.update(operation))
+    except ApiError as error:
+        log.debug("refused again: %s", error)
+
+
+def _close(name: str, shard: edge.EdgeShard) -> None:
+    try:
+        guarded(shard.close)
+    except Exception as error:
+        log.error("collection %s did not close cleanly: %s", name, error)
 
 
 class Collection:
@@ -65,10 +130,23 @@ class Collection:
         self.record = record
         self.unreadable: str | None = None
         self.unwritable: str | None = None
+        self.closed = False
+        self.operations = 0
+        """How many writes were applied since the start."""
+        self.upkeep = asyncio.Lock()
+        """Held by whoever makes the next generation."""
         self._reserve = reserve
         self._shard: edge.EdgeShard | None = None
         self._dirty = False
-        self._operations = 0
+        self._files = asyncio.Lock()
+        self._writable = asyncio.Event()
+        self._writable.set()
+        self._journal: Journal | None = None
+
+    @property
+    def place(self) -> Path:
+        """The folder of the generation that counts."""
+        return generation_folder(self.folder, self.record.generation)
 
     @property
     def config(self) -> CollectionConfig:
@@ -77,12 +155,9 @@ class Collection:
 
     def open(self) -> None:
         """Load the shard. A failure is kept, logged and told to whoever asks; other collections go on."""
-        place = generation_folder(self.folder, self.record.generation)
+        place = self.place
         try:
-            if not any((place / "wal").glob("*")):
-                # Without its log a shard loads, and from then on silently ignores updates of existing points.
-                raise service_error(f"{place / 'wal'} is missing or empty")
-            self._shard = guarded(lambda: edge.EdgeShard.load(str(place)))
+            self._shard = load_shard(place)
         except Exception as error:
             self.unreadable = (
                 f"Collection `{self.name}` cannot be opened: {error}. Its files under {place} were left as "
@@ -102,16 +177,21 @@ class Collection:
             log.error("collection %s: the engine broke while reading: %s", self.name, panic)
             raise service_error(f"the engine broke while reading collection `{self.name}`: {panic}") from panic
 
-    def update(self, operation: edge.UpdateOperation) -> int:
-        """Apply an operation whose every value has been validated; gives its number.
+    async def update(self, operation: edge.UpdateOperation, points: int = 1) -> int:
+        """Apply an operation whose every value has been validated, and that has about so many points.
 
-        When this returns, the operation is in the engine's log and outlives the process; a flush makes it
-        outlive the machine. Raises ApiError.
+        Gives its number. When this returns, the operation is in the engine's log and outlives the process; a flush
+        makes it outlive the machine. Raises ApiError. Waits while the shard's files are being copied.
         """
+        while not self._writable.is_set():
+            await self._writable.wait()
         if self.unwritable:
             raise service_error(self.unwritable)
         shard = self._opened()
         require_room(self.folder, self._reserve)
+        if self._journal is not None:
+            # Even if the engine refuses it half-way: it will refuse it half-way again.
+            self._journal.add(operation, points)
         self._dirty = True
         try:
             guarded(lambda: shard.update(operation))
@@ -123,8 +203,8 @@ class Collection:
             )
             log.error("%s", self.unwritable)
             raise service_error(self.unwritable) from panic
-        self._operations += 1
-        return self._operations
+        self.operations += 1
+        return self.operations
 
     def info(self) -> Any:
         """The engine's own figures."""
@@ -159,8 +239,76 @@ class Collection:
         """
         if not self._dirty or self._shard is None:
             return
-        await asyncio.to_thread(sync_tree, self.folder)
-        self.flush()
+        async with self._files:
+            await asyncio.to_thread(sync_tree, self.place)
+            self.flush()
+
+    async def copy(self, target: Path, *, journal: bool = False) -> None:
+        """Copy the shard's files to `target`. Readers go on; writers wait, and then go on into a journal if wanted.
+
+        Raises ApiError when there is no room for a second copy.
+        """
+        async with self._files:
+            self._writable.clear()
+            try:
+                self.read(lambda shard: shard.flush())
+                require_room(self.folder, self._reserve + await asyncio.to_thread(filled_size, self.place))
+                if journal:
+                    self._journal = Journal()
+                await asyncio.to_thread(copy_tree, self.place, target)
+            except OSError as error:
+                raise from_os(error) from error
+            finally:
+                self._writable.set()
+
+    async def adopt(self, made: Path, commit: Callable[[CollectionRecord], None]) -> None:
+        """Let the shard in the folder `made`, with the journal replayed, be the next generation.
+
+        `commit` writes the changed record into the registry. Readers see the old shard, then the new one. If anything
+        fails the old one stays. Raises ApiError.
+        """
+        old, number = self.place, self.record.generation + 1
+        place = generation_folder(self.folder, number)
+        await asyncio.to_thread(remove_tree, place)
+        await asyncio.to_thread(sync_tree, made)
+        shard: edge.EdgeShard | None = None
+        try:
+            shard = _moved(made, place)
+            await self._replay(shard, place)
+            async with self._files:
+                if self.closed:
+                    raise not_found(f"Collection `{self.name}` doesn't exist!")
+                # From here to the swap nobody else runs, so no write can come between.
+                self._replay_rest(shard)
+                guarded(shard.flush)
+                commit(msgspec.structs.replace(self.record, generation=number))
+                before, self._shard = self._shard, shard
+        except BaseException:
+            if shard is not None:
+                _close(self.name, shard)
+            await asyncio.to_thread(remove_tree, place)
+            raise
+        self._journal = None
+        self.unreadable = self.unwritable = None
+        if before is not None:
+            _close(self.name, before)
+        await asyncio.to_thread(remove_tree, old)
+
+    def drop_journal(self) -> None:
+        """Forget the journal: no copy is waiting for it any more."""
+        self._journal = None
+
+    async def _replay(self, shard: edge.EdgeShard, place: Path) -> None:
+        """Apply the journal, with turns for others, until next to nothing is left."""
+        while self._journal is not None and len(self._journal.operations) > REST:
+            for operation in self._journal.taken():
+                _apply_again(shard, operation)
+                await asyncio.sleep(0)
+            await asyncio.to_thread(sync_tree, place)
+
+    def _replay_rest(self, shard: edge.EdgeShard) -> None:
+        for operation in self._journal.taken() if self._journal is not None else ():
+            _apply_again(shard, operation)
 
     def flush(self) -> None:
         """Make all writes so far outlive the machine, now. A failure is logged and tried again next time."""
@@ -174,12 +322,10 @@ class Collection:
 
     def close(self) -> None:
         """Flush and let go of the files."""
+        self.closed = True
         shard, self._shard = self._shard, None
         if shard is not None:
-            try:
-                guarded(shard.close)
-            except Exception as error:
-                log.error("collection %s did not close cleanly: %s", self.name, error)
+            _close(self.name, shard)
 
     def _opened(self) -> edge.EdgeShard:
         if self._shard is None:

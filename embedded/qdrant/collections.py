@@ -9,7 +9,9 @@ from embedded.qdrant import indexes
 from embedded.qdrant.config import CreateCollection, UpdateCollection
 from embedded.qdrant.convert import text
 from embedded.qdrant.engine import guarded
+from embedded.qdrant.errors import bad_request
 from embedded.qdrant.http import Request
+from embedded.qdrant.optimizing import Optimizer
 from embedded.qdrant.store import Store
 
 Object = dict[str, Any]
@@ -37,8 +39,9 @@ _index = msgspec.json.Decoder(CreateIndex)
 class Collections:
     """The handlers, over one store."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, optimizer: Optimizer) -> None:
         self._store = store
+        self._optimizer = optimizer
 
     def names(self, _request: Request) -> Object:
         """GET /collections."""
@@ -52,9 +55,10 @@ class Collections:
         """GET /collections/{name}."""
         collection = self._store.get(request.path["name"])
         info = collection.info()
+        status, optimizer_status = self._optimizer.status(collection)
         return {
-            "status": "red" if collection.unwritable else "green",
-            "optimizer_status": "ok",
+            "status": status,
+            "optimizer_status": optimizer_status,
             "indexed_vectors_count": info.indexed_vectors_count,
             "points_count": info.points_count,
             "segments_count": info.segments_count,
@@ -77,19 +81,26 @@ class Collections:
         """DELETE /collections/{name}: false if there was none."""
         return self._store.delete(request.path["name"])
 
-    def create_index(self, request: Request) -> Object:
+    def optimizations(self, request: Request) -> Object:
+        """GET /collections/{name}/optimizations, `with` a comma-separated list of further parts."""
+        wanted = {part.strip() for part in request.query.get("with", "").split(",") if part.strip()}
+        if unknown := wanted - {"queued", "completed", "idle_segments"}:
+            raise bad_request(f"`with` takes queued, completed and idle_segments, not {unknown.pop()!r}")
+        return self._optimizer.report(self._store.get(request.path["name"]), wanted)
+
+    async def create_index(self, request: Request) -> Object:
         """PUT /collections/{name}/index: made at once, whatever `wait` says."""
         collection, body = self._store.get(request.path["name"]), request.json(_index)
         schema = indexes.to_schema(body.field_schema)
         operation = guarded(lambda: edge.UpdateOperation.create_field_index(body.field_name, schema))
-        return {"operation_id": collection.update(operation), "status": "completed"}
+        return {"operation_id": await collection.update(operation), "status": "completed"}
 
-    def delete_index(self, request: Request) -> Object:
+    async def delete_index(self, request: Request) -> Object:
         """DELETE /collections/{name}/index/{field}."""
         field = text(request.path["field"], "the field's name")
         operation = guarded(lambda: edge.UpdateOperation.delete_field_index(field))
         return {
-            "operation_id": self._store.get(request.path["name"]).update(operation),
+            "operation_id": await self._store.get(request.path["name"]).update(operation),
             "status": "completed",
         }
 

@@ -4,18 +4,22 @@ No framework, since there is nothing for it to do: every route takes a path, a f
 JSON body, and the time a framework takes for each request would be as long as the search itself.
 """
 
+import asyncio
 import hmac
 import logging
+import os
 import time
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
-from urllib.parse import parse_qsl, unquote
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+from urllib.parse import parse_qsl, quote, unquote
 
 import msgspec
 
-from embedded.qdrant.errors import ApiError, bad_request
+from embedded.qdrant.errors import ApiError, bad_request, not_found
+from embedded.qdrant.files import PIECE
 
 T = TypeVar("T")
 Scope = MutableMapping[str, Any]
@@ -27,6 +31,7 @@ MAX_BODY = 32 * 1024 * 1024
 """Qdrant's own limit for the body of a request, in bytes."""
 
 _JSON = b"application/json"
+
 _encoder = msgspec.json.Encoder()
 log = logging.getLogger(__name__)
 
@@ -38,6 +43,9 @@ class Request:
     path: dict[str, str]
     query: dict[str, str]
     body: bytes
+    content_type: str = ""
+    stream: "AsyncIterator[bytes] | None" = None
+    """The body piece by piece, on a route that takes bodies of any size; `body` is then empty."""
 
     def json(self, decoder: msgspec.json.Decoder[T]) -> T:
         """The body in the decoder's shape; raises ApiError (400) where it does not fit."""
@@ -65,6 +73,18 @@ class Plain:
     status: int = 200
 
 
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """202: what was asked for goes on after the reply."""
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """A file as it is, sent in pieces."""
+
+    path: Path
+
+
 Handler = Callable[[Request], Any]
 
 
@@ -73,9 +93,13 @@ class Router:
 
     def __init__(self) -> None:
         self._routes: dict[int, list[tuple[tuple[str, ...], dict[str, tuple[str, Handler]]]]] = {}
+        self.streaming: set[tuple[str, str]] = set()
+        """Method and pattern of the routes whose body is not read before the handler runs."""
 
-    def add(self, method: str, pattern: str, handler: Handler) -> None:
+    def add(self, method: str, pattern: str, handler: Handler, *, streams: bool = False) -> None:
         """Add a route. A segment in braces takes any value; of two that fit, the one added first is taken."""
+        if streams:
+            self.streaming.add((method, pattern))
         segments = tuple(pattern.strip("/").split("/"))
         known = self._routes.setdefault(len(segments), [])
         for other, methods in known:
@@ -118,15 +142,18 @@ class Server:
         if scope["type"] != "http":
             return
         started = time.perf_counter()
-        pattern, status, body, content_type = await self._answer(scope, receive, started)
+        pattern, answer = await self._answer(scope, receive, started)
         method = scope["method"]
-        self.replies[method, pattern, status] += 1
+        self.replies[method, pattern, answer.status] += 1
         self.seconds[method, pattern] += time.perf_counter() - started
-        headers = [(b"content-type", content_type), (b"content-length", str(len(body)).encode())]
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": b"" if method == "HEAD" else body})
+        if isinstance(answer, _File):
+            await _send_file(answer, send, with_body=method != "HEAD")
+            return
+        headers = [(b"content-type", answer.content_type), (b"content-length", str(len(answer.body)).encode())]
+        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        await send({"type": "http.response.body", "body": b"" if method == "HEAD" else answer.body})
 
-    async def _answer(self, scope: Scope, receive: Receive, started: float) -> tuple[str, int, bytes, bytes]:
+    async def _answer(self, scope: Scope, receive: Receive, started: float) -> "tuple[str, Plain | _File]":
         pattern = "other"
         try:
             headers = dict(scope["headers"])
@@ -134,20 +161,28 @@ class Server:
             self._check_key(path, headers)
             method = "GET" if scope["method"] == "HEAD" else scope["method"]
             pattern, handler, values = self._router.find(method, path)
-            body = await _read_body(receive, headers)
             query = dict(parse_qsl(scope["query_string"].decode("latin-1")))
-            result = handler(Request(values, query, body))
+            content_type = headers.get(b"content-type", b"").decode("latin-1")
+            if (method, pattern) in self._router.streaming:
+                request = Request(values, query, b"", content_type, _body_in_pieces(receive))
+            else:
+                request = Request(values, query, await _read_body(receive, headers), content_type)
+            result = handler(request)
             if isinstance(result, Awaitable):
                 result = await result
             if isinstance(result, Plain):
-                return pattern, result.status, result.body, result.content_type
-            return pattern, 200, _envelope(started, result, "ok"), _JSON
+                return pattern, result
+            if isinstance(result, Download):
+                return pattern, _File.opened(result.path)
+            if isinstance(result, Accepted):
+                return pattern, Plain(_envelope(started, None, "accepted"), _JSON, 202)
+            return pattern, Plain(_envelope(started, result, "ok"), _JSON)
         except ApiError as error:
-            return pattern, error.status, _envelope(started, None, {"error": error.message}), _JSON
+            return pattern, Plain(_envelope(started, None, {"error": error.message}), _JSON, error.status)
         except Exception as error:
             log.exception("%s %s failed", scope["method"], scope["path"])
             told = {"error": f"Service internal error: {type(error).__name__}: {error}"}
-            return pattern, 500, _envelope(started, None, told), _JSON
+            return pattern, Plain(_envelope(started, None, told), _JSON, 500)
 
     def _check_key(self, path: str, headers: dict[bytes, bytes]) -> None:
         if self._key is None:
@@ -165,6 +200,56 @@ class Server:
             raise ApiError(401, "Invalid API key")
 
 
+@dataclass(frozen=True, slots=True)
+class _File:
+    """An open file that is about to be sent."""
+
+    file: BinaryIO
+    name: str
+    size: int
+    status: int = 200
+
+    @classmethod
+    def opened(cls, path: Path) -> "_File":
+        try:
+            file = path.open("rb")
+        except FileNotFoundError as error:
+            raise not_found(f"{path.name} is no longer there") from error
+        return cls(file, path.name, os.fstat(file.fileno()).st_size)
+
+
+async def _send_file(answer: _File, send: Send, with_body: bool) -> None:
+    name = quote(answer.name, safe="")
+    headers = [
+        (b"content-type", b"application/octet-stream"),
+        (b"content-length", str(answer.size).encode()),
+        (b"content-disposition", f"attachment; filename*=UTF-8''{name}".encode()),
+    ]
+    with answer.file as file:
+        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        left = answer.size if with_body else 0
+        while left > 0 and (piece := await asyncio.to_thread(file.read, min(left, PIECE))):
+            left -= len(piece)
+            await send({"type": "http.response.body", "body": piece, "more_body": left > 0})
+        if left > 0 or not with_body or answer.size == 0:
+            # A file that became shorter ends the connection early, which the client can see by the length.
+            await send({"type": "http.response.body", "body": b""})
+
+
+async def _body_in_pieces(receive: Receive) -> AsyncIterator[bytes]:
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise _gone()
+        yield message.get("body", b"")
+        more = message.get("more_body", False)
+
+
+def _gone() -> ApiError:
+    return ApiError(400, "Payload error: the client went away before its request was complete")
+
+
 async def _read_body(receive: Receive, headers: dict[bytes, bytes]) -> bytes:
     length = headers.get(b"content-length", b"0")
     if length.isdigit() and int(length) > MAX_BODY:
@@ -175,7 +260,7 @@ async def _read_body(receive: Receive, headers: dict[bytes, bytes]) -> bytes:
     while more:
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise ApiError(400, "Payload error: the client went away before its request was complete")
+            raise _gone()
         part = message.get("body", b"")
         size += len(part)
         if size > MAX_BODY:

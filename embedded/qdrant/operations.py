@@ -37,12 +37,14 @@ class Write:
 
     operation: edge.UpdateOperation
     needs: list[PointId]
+    points: int = 1
+    """How many points it carries."""
 
-    def apply(self, collection: Collection) -> int:
+    async def apply(self, collection: Collection) -> int:
         """Apply it; gives the operation's number."""
         if self.needs:
             collection.require_points(self.needs)
-        return collection.update(self.operation)
+        return await collection.update(self.operation, self.points)
 
 
 class Operation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -131,7 +133,8 @@ class Upsert(Operation, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     def _write(self, points: list[edge.Point], config: CollectionConfig) -> Write:
         condition = to_filter(self.update_filter, config)
-        return Write(_UPDATE.upsert_points(points, condition, _MODES[self.update_mode or "upsert"]), [])
+        operation = _UPDATE.upsert_points(points, condition, _MODES[self.update_mode or "upsert"])
+        return Write(operation, [], len(points))
 
 
 class PointVectors(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -154,7 +157,7 @@ class UpdateVectors(Operation, frozen=True, forbid_unknown_fields=True, kw_only=
             edge.PointVectors(wanted, vectors(config, point.vector))
             for wanted, point in zip(ids, self.points, strict=True)
         ]
-        return Write(_UPDATE.update_vectors(converted, to_filter(self.update_filter, config)), ids)
+        return Write(_UPDATE.update_vectors(converted, to_filter(self.update_filter, config)), ids, len(ids))
 
 
 class Selector(Operation, frozen=True, forbid_unknown_fields=True, kw_only=True):

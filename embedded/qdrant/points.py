@@ -100,42 +100,42 @@ class Points:
         """PUT /points."""
         collection, status = self._collection(request), _status(request)
         write = await request.json(_upsert).prepared_in_pieces(collection.config)
-        return {"operation_id": write.apply(collection), "status": status}
+        return {"operation_id": await write.apply(collection), "status": status}
 
-    def delete(self, request: Request) -> Object:
+    async def delete(self, request: Request) -> Object:
         """POST /points/delete: by ids or by filter."""
-        return self._write(request, request.json(_delete))
+        return await self._write(request, request.json(_delete))
 
-    def set_payload(self, request: Request) -> Object:
+    async def set_payload(self, request: Request) -> Object:
         """POST /points/payload: what is not named stays."""
-        return self._write(request, request.json(_payload_update))
+        return await self._write(request, request.json(_payload_update))
 
-    def overwrite_payload(self, request: Request) -> Object:
+    async def overwrite_payload(self, request: Request) -> Object:
         """PUT /points/payload: what is not named goes."""
-        return self._write(request, msgspec.structs.replace(request.json(_payload_update), overwrite=True))
+        return await self._write(request, msgspec.structs.replace(request.json(_payload_update), overwrite=True))
 
-    def delete_payload(self, request: Request) -> Object:
+    async def delete_payload(self, request: Request) -> Object:
         """POST /points/payload/delete: the named keys go."""
-        return self._write(request, request.json(_payload_keys))
+        return await self._write(request, request.json(_payload_keys))
 
-    def clear_payload(self, request: Request) -> Object:
+    async def clear_payload(self, request: Request) -> Object:
         """POST /points/payload/clear."""
-        return self._write(request, request.json(_selector))
+        return await self._write(request, request.json(_selector))
 
-    def update_vectors(self, request: Request) -> Object:
+    async def update_vectors(self, request: Request) -> Object:
         """PUT /points/vectors: vectors that are not named stay."""
-        return self._write(request, request.json(_update_vectors))
+        return await self._write(request, request.json(_update_vectors))
 
-    def delete_vectors(self, request: Request) -> Object:
+    async def delete_vectors(self, request: Request) -> Object:
         """POST /points/vectors/delete."""
-        return self._write(request, request.json(_vector_names))
+        return await self._write(request, request.json(_vector_names))
 
-    def batch(self, request: Request) -> list[Object]:
+    async def batch(self, request: Request) -> list[Object]:
         """POST /points/batch: every operation is checked before the first is applied."""
         collection, status = self._collection(request), _status(request)
         operations = [from_batch(operation) for operation in request.json(_batch).operations]
         ready = [operation.prepared(collection.config) for operation in operations]
-        return [{"operation_id": write.apply(collection), "status": status} for write in ready]
+        return [{"operation_id": await write.apply(collection), "status": status} for write in ready]
 
     def retrieve(self, request: Request) -> list[Object]:
         """POST /points: those of the wanted points that are there."""
@@ -222,9 +222,9 @@ class Points:
         )
         return [{"points": [results.scored(point) for point in points]} for points in found]
 
-    def _write(self, request: Request, operation: Operation) -> Object:
+    async def _write(self, request: Request, operation: Operation) -> Object:
         collection, status = self._collection(request), _status(request)
-        number = operation.prepared(collection.config).apply(collection)
+        number = await operation.prepared(collection.config).apply(collection)
         return {"operation_id": number, "status": status}
 
     def _collection(self, request: Request) -> Collection:

@@ -3,25 +3,29 @@
 DATA/.lock                                  held by the one process that serves the folder
 DATA/registry.json                          which collections and aliases there are; replaced as a whole
 DATA/collections/<folder>/generation-000001 a collection's shard
+DATA/snapshots/<collection>/<name>.snapshot what was asked to be kept, each with its .checksum
+DATA/scratch                                copies that are being made; emptied at the start
 """
 
+import contextlib
 import logging
 import re
 import secrets
-import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import msgspec
 
-from embedded.qdrant.collection import Collection, CollectionRecord, create_shard
-from embedded.qdrant.config import CreateCollection, UpdateCollection
+from embedded.qdrant.collection import Collection, CollectionRecord, create_shard, generation_folder
+from embedded.qdrant.config import CollectionConfig, CreateCollection, UpdateCollection
 from embedded.qdrant.errors import StartError, bad_request, conflict, from_os, not_found
-from embedded.qdrant.files import lock_folder, replace_file, require_room, sync_folder
+from embedded.qdrant.files import lock_folder, remove_tree, replace_file, require_room, sync_folder, sync_tree
 from embedded.qdrant.validate import collection_name
 from embedded.qdrant.validate import metadata as checked_metadata
 
 FORMAT = 1
+SCRATCH = "scratch"
 log = logging.getLogger(__name__)
 
 
@@ -41,7 +45,7 @@ class Store:
     def __init__(self, data: Path, reserve: int) -> None:
         """`reserve` is how many bytes stay free on the disk."""
         self.data = data
-        self._reserve = reserve
+        self.reserve = reserve
         self._lock: BinaryIO | None = None
         self._registry = Registry()
         self._open: dict[str, Collection] = {}
@@ -54,6 +58,7 @@ class Store:
         except OSError as error:
             raise StartError(f"the data folder {self.data} cannot be used: {error}") from error
         self._registry = self._read_registry()
+        remove_tree(self.data / SCRATCH)
         self._sweep()
         for name, record in self._registry.collections.items():
             collection = self._collection(name, record)
@@ -92,30 +97,18 @@ class Store:
 
     def create(self, name: str, body: CreateCollection) -> None:
         """Create an empty collection, whole or not at all: built aside, renamed, then registered."""
-        if collection_name(name) in self._open:
-            raise conflict(f"Collection `{name}` already exists!")
-        if name in self._registry.aliases:
-            raise conflict(f"Can't create collection with name {name}. Alias with the same name already exists")
-        config, metadata = body.config(), _kept_metadata(body.metadata)
-        # The name may hold anything, so the folder only resembles it.
-        folder = f"{re.sub(r'[^A-Za-z0-9_-]', '_', name)[:40]}-{secrets.token_hex(4)}"
-        record = CollectionRecord(folder, config, metadata=metadata)
-        place = self.data / "collections" / folder
-        aside = place.with_name(f"{folder}.new")
-        require_room(self.data, self._reserve)
+        self._require_new(name)
+        record = self._record(name, body.config(), _kept_metadata(body.metadata))
+        aside = self.data / "collections" / f"{record.folder}.new"
+        require_room(self.data, self.reserve)
         try:
-            create_shard(aside, config)
-            aside.rename(place)
-            sync_folder(place.parent)
-            self._register({**self._registry.collections, name: record})
+            create_shard(aside, record.config)
+            self._install(name, record, aside)
         except BaseException as error:
-            shutil.rmtree(aside, ignore_errors=True)
-            shutil.rmtree(place, ignore_errors=True)
+            remove_tree(aside)
             if isinstance(error, OSError):
                 raise from_os(error) from error
             raise
-        self._open[name] = self._collection(name, record)
-        self._open[name].open()
 
     def update(self, name: str, body: UpdateCollection) -> None:
         """Change a collection's settings. Metadata is merged key by key; a key set to null goes."""
@@ -124,9 +117,29 @@ class Store:
         if body.metadata is not None:
             metadata = _kept_metadata({**(metadata or {}), **checked_metadata(body.metadata)})
         config = body.applied_to(collection.config)
-        record = msgspec.structs.replace(collection.record, config=config, metadata=metadata)
+        self.replace_record(collection, msgspec.structs.replace(collection.record, config=config, metadata=metadata))
+
+    def replace_record(self, collection: Collection, record: CollectionRecord) -> None:
+        """Put a changed record of a collection into the registry, then into force."""
         self._register({**self._registry.collections, collection.name: record})
         collection.record = record
+
+    def add(self, name: str, config: CollectionConfig, metadata: dict[str, Any] | None, shard: Path) -> None:
+        """Create a collection from a shard that was made and tried beside, in the folder `shard`."""
+        self._require_new(name)
+        record = self._record(name, config, metadata)
+        place = self.data / "collections" / record.folder
+        aside = place.with_name(f"{record.folder}.new")
+        try:
+            sync_tree(shard)
+            aside.mkdir()
+            shard.rename(generation_folder(aside, record.generation))
+            self._install(name, record, aside)
+        except BaseException as error:
+            remove_tree(aside)
+            if isinstance(error, OSError):
+                raise from_os(error) from error
+            raise
 
     def delete(self, name: str) -> bool:
         """Delete a collection with its aliases; False if there is none of that name."""
@@ -148,6 +161,30 @@ class Store:
         for action in actions:
             self._change_alias(aliases, action)
         self._register(self._registry.collections, aliases)
+
+    def _require_new(self, name: str) -> None:
+        if collection_name(name) in self._open:
+            raise conflict(f"Collection `{name}` already exists!")
+        if name in self._registry.aliases:
+            raise conflict(f"Can't create collection with name {name}. Alias with the same name already exists")
+
+    def _record(self, name: str, config: CollectionConfig, metadata: dict[str, Any] | None) -> CollectionRecord:
+        # The name may hold anything, so the folder only resembles it.
+        folder = f"{re.sub(r'[^A-Za-z0-9_-]', '_', name)[:40]}-{secrets.token_hex(4)}"
+        return CollectionRecord(folder, config, metadata=metadata)
+
+    def _install(self, name: str, record: CollectionRecord, aside: Path) -> None:
+        """Put a finished folder in its place, register it and open it; leave nothing if that fails."""
+        place = self.data / "collections" / record.folder
+        try:
+            aside.rename(place)
+            sync_folder(place.parent)
+            self._register({**self._registry.collections, name: record})
+        except BaseException:
+            remove_tree(place)
+            raise
+        self._open[name] = self._collection(name, record)
+        self._open[name].open()
 
     def _change_alias(self, aliases: dict[str, str], action: dict[str, Any]) -> None:
         if len(action) != 1:
@@ -177,7 +214,7 @@ class Store:
             raise conflict(f"Collection `{alias}` already exists!")
 
     def _collection(self, name: str, record: CollectionRecord) -> Collection:
-        return Collection(name, self.data / "collections" / record.folder, record, self._reserve)
+        return Collection(name, self.data / "collections" / record.folder, record, self.reserve)
 
     def _register(
         self,
@@ -218,9 +255,28 @@ class Store:
         known = {record.folder for record in self._registry.collections.values()}
         for path in (self.data / "collections").iterdir():
             if path.name in self._registry.deleted or path.suffix == ".new":
-                shutil.rmtree(path, ignore_errors=True)
+                remove_tree(path)
             elif path.name not in known:
                 log.warning("%s is in no registry; it was left as it is", path)
+        for record in self._registry.collections.values():
+            folder = self.data / "collections" / record.folder
+            for path in folder.glob("generation-*"):
+                if path != generation_folder(folder, record.generation):
+                    remove_tree(path)
+
+    @contextlib.contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """A path in the data folder for files or folders of the moment. What is left there goes at the next start."""
+        folder = self.data / SCRATCH
+        folder.mkdir(exist_ok=True)
+        path = folder / secrets.token_hex(8)
+        try:
+            yield path
+        finally:
+            if path.is_dir():
+                remove_tree(path)
+            else:
+                path.unlink(missing_ok=True)
 
     @property
     def _registry_path(self) -> Path:

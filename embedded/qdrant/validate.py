@@ -78,12 +78,11 @@ def point_ids(values: list[Any]) -> list[PointId]:
 
 def payload(value: dict[str, Any] | None, *, under: str | None = None) -> dict[str, Any]:
     """Give the payload back if the engine can read it again; `under` is the path that it will be set at."""
-    if not value:
-        return {}
     levels = MAX_PAYLOAD_DEPTH - (under.count(".") + under.count("[") + 1 if under else 0)
-    if levels < 1 or not _within(value, levels):
+    # An empty payload too: setting it makes all the levels of its path.
+    if levels < 1 or not _within(value or {}, levels):
         raise bad_request(f"a payload can be nested {MAX_PAYLOAD_DEPTH} levels deep, this one is deeper")
-    return value
+    return value or {}
 
 
 def metadata(value: dict[str, Any]) -> dict[str, Any]:

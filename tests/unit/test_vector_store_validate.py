@@ -1,5 +1,6 @@
 """No request, however it is made, can hand the vector store's engine what it cannot read back."""
 
+import asyncio
 import random
 import shutil
 import struct
@@ -10,7 +11,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from embedded.qdrant import validate
@@ -255,6 +256,7 @@ def junk_operation(chance: random.Random) -> dict[str, Any]:
 
 @settings(max_examples=8, deadline=None)
 @given(seed=st.integers(0, 2**32))
+@example(seed=135)
 def test_whatever_was_sent_the_collection_can_be_loaded_again(
     tmp_path_factory: pytest.TempPathFactory, seed: int
 ) -> None:
@@ -274,7 +276,7 @@ def test_whatever_was_sent_the_collection_can_be_loaded_again(
     for _ in range(150):
         raw = {kind: msgspec.Raw(msgspec.json.encode(body)) for kind, body in junk_operation(chance).items()}
         try:
-            from_batch(raw).prepared(collection.config).apply(collection)
+            asyncio.run(from_batch(raw).prepared(collection.config).apply(collection))
             accepted += 1
         except ApiError as refused:
             refusals.add(refused.status)
@@ -308,9 +310,9 @@ def test_the_engine_without_these_checks_would_lose_the_collection(tmp_path: Pat
     collection.open()
     bad = edge.Point(1, {"lexical": edge.SparseVector([1, 2], [1.0])})
     with pytest.raises(ApiError, match="takes no more writes"):
-        collection.update(edge.UpdateOperation.upsert_points([bad]))
+        asyncio.run(collection.update(edge.UpdateOperation.upsert_points([bad])))
     with pytest.raises(ApiError, match="takes no more writes"):
-        collection.update(edge.UpdateOperation.delete_points([1]))
+        asyncio.run(collection.update(edge.UpdateOperation.delete_points([1])))
     shutil.copytree(tmp_path / "c", tmp_path / "after")
     after = Collection("after", tmp_path / "after", CollectionRecord("after", CONFIG), reserve=0)
     after.open()
