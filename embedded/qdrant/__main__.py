@@ -60,6 +60,12 @@ def _parse() -> argparse.Namespace:
         "--flush-seconds", type=float, default=3.0, help="how often writes are made to outlive the machine"
     )
     parser.add_argument(
+        "--quiet-seconds",
+        type=float,
+        default=2.0,
+        help="a collection that has grown is optimised when nobody has written to it for so long (or after 20 s)",
+    )
+    parser.add_argument(
         "--reserve-mib", type=int, default=256, help="refuse writes when less than this is free on the disk"
     )
     return parser.parse_args()
@@ -85,7 +91,7 @@ def _bind(host: str, port: int) -> socket.socket:
 
 
 def _serve(store: Store, listener: socket.socket, options: argparse.Namespace) -> None:
-    optimizer = Optimizer(store)
+    optimizer = Optimizer(store, options.quiet_seconds)
     app = create_app(store, optimizer, options.api_key)
 
     async def with_lifespan(scope: Scope, receive: Receive, send: Send) -> None:

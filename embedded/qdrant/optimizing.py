@@ -29,11 +29,8 @@ INDEXING_THRESHOLD_KB = 10_000
 """Qdrant's default: so much of vectors without an index is searched by a plain scan."""
 
 LOOK_EVERY = 1.0
-QUIET_SECONDS = 2.0
-"""A collection that is being filled is left alone until nobody has written for so long ..."""
-
 PATIENCE_SECONDS = 20.0
-"""... but not for longer than this."""
+"""For so long a collection that is being written to is left alone, although it is due."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,14 +98,16 @@ class State:
 class Optimizer:
     """Looks after all collections of a store."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, quiet: float = 2.0) -> None:
+        """`quiet` is for how many seconds nobody must have written to a collection that is due."""
         self._store = store
+        self._quiet = quiet
         self._states: dict[Collection, State] = {}
 
     async def run_for_ever(self) -> None:
-        """Look every second, optimise what is due. When cancelled, the child is killed and its copy removed."""
+        """Look again and again, optimise what is due. When cancelled, the child is killed and its copy removed."""
         while True:
-            await asyncio.sleep(LOOK_EVERY)
+            await asyncio.sleep(min(LOOK_EVERY, max(self._quiet, 0.02)))
             with contextlib.suppress(ApiError):
                 await self._look()
 
@@ -177,7 +176,7 @@ class Optimizer:
             state.due_since = None
             return False
         state.due_since = state.due_since or now
-        return now - state.changed_at >= QUIET_SECONDS or now - state.due_since >= PATIENCE_SECONDS
+        return now - state.changed_at >= self._quiet or now - state.due_since >= PATIENCE_SECONDS
 
     def _due(self, collection: Collection, state: State) -> bool:
         now, before, config = Figures.of(collection), state.before, collection.config

@@ -1,5 +1,6 @@
 """A write that was acknowledged is there after kill -9, whenever that came."""
 
+import json
 import os
 import random
 import signal
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 
 import httpx
@@ -16,41 +18,44 @@ import pytest
 pytestmark = pytest.mark.skipif(bool(os.environ.get("QDRANT_TEST_URL")), reason="kills its own server process")
 
 SIZE = 16
-BATCH = 20
-ROUNDS = 7
+BATCH = 40
+KILLS = 50
 
 
 def start(data: Path) -> tuple[subprocess.Popen[bytes], str]:
-    """A server that flushes all the time, so that kills come in the middle of flushes too."""
+    """A server that flushes and optimises all the time, so that kills come in the middle of both."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    options = ["--port", str(port), "--flush-seconds", "0.05", "--log-level", "error"]
+    options = ["--port", str(port), "--flush-seconds", "0.05", "--quiet-seconds", "0", "--log-level", "error"]
     command = [sys.executable, "-m", "embedded.qdrant", "--data", str(data)]
     process = subprocess.Popen([*command, *options])
     url = f"http://127.0.0.1:{port}"
-    for _ in range(200):
+    for _ in range(400):
         assert process.poll() is None, "the server did not come up again"
         try:
             httpx.get(url, timeout=1)
             return process, url
         except httpx.TransportError:
-            time.sleep(0.05)
-    raise AssertionError("the server did not answer within 10 s")
+            time.sleep(0.02)
+    raise AssertionError("the server did not answer within 8 s")
 
 
 class Writer:
-    """Writes one thing after another and remembers what was acknowledged and what was under way."""
+    """Writes one thing after another and knows what is stored, or may be: the write under way can have happened."""
 
     def __init__(self, seed: int) -> None:
         self.chance = random.Random(seed)
         self.next_id = 0
         self.values: dict[int, int] = {}
-        """The acknowledged payload value of each acknowledged point."""
-        self.under_way: dict[int, int | None] = {}
-        """What the one unanswered write would have made of its points; None for deleted."""
+        """The payload value of each point, by what was acknowledged."""
+        self.if_happened: dict[int, int] = {}
+        """The same, if the write under way has happened."""
         self.live_release = 0
         self.next_release = 0
+        self.snapshots: dict[str, dict[int, int]] = {}
+        """What was stored when each acknowledged snapshot was taken."""
+        self.acknowledged: Counter[str] = Counter()
 
     def write(self, url: str) -> None:
         """Write until the server is gone."""
@@ -62,38 +67,41 @@ class Writer:
                 return
 
     def _write_one(self, http: httpx.Client) -> None:
-        kind = self.chance.choice(["insert", "insert", "change", "delete", "release"])
+        kinds = ["insert"] * 12 + ["change"] * 6 + ["delete"] * 4 + ["release", "snapshot", "recover"]
+        kind = self.chance.choice(kinds)
+        if kind == "recover" and not self.snapshots:
+            kind = "snapshot"
+        self.if_happened = dict(self.values)
+        value, known = self.chance.randrange(1_000_000), sorted(self.values)
         if kind == "release":
             self.next_release = self.live_release + 1
-            http.patch("", json={"metadata": {"live_release": self.next_release}}).raise_for_status()
+            answer = http.patch("", json={"metadata": {"live_release": self.next_release}})
+            answer.raise_for_status()
             self.live_release = self.next_release
-            return
-        known = sorted(self.values)
-        value = self.chance.randrange(1_000_000)
-        if kind == "insert" or len(known) < BATCH:
-            self.under_way = {self.next_id + offset: value for offset in range(BATCH)}
+        elif kind == "snapshot":
+            answer = http.post("/snapshots")
+            answer.raise_for_status()
+            self.snapshots[answer.json()["result"]["name"]] = dict(self.values)
+        elif kind == "recover":
+            name = self.chance.choice(sorted(self.snapshots)[-3:])
+            self.if_happened = dict(self.snapshots[name])
+            answer = http.put("/snapshots/recover", json={"location": f"/snapshots/{name}"})
+        elif kind == "insert" or len(known) < BATCH:
+            numbers = range(self.next_id, self.next_id + BATCH)
             self.next_id += BATCH
-            points = [self._point(number, value) for number in self.under_way]
-            answer = http.put("/points?wait=true", json={"points": points})
+            self.if_happened |= dict.fromkeys(numbers, value)
+            answer = http.put("/points?wait=true", json={"points": [self._point(number, value) for number in numbers]})
         elif kind == "change":
             chosen = self.chance.sample(known, 5)
-            self.under_way = dict.fromkeys(chosen, value)
+            self.if_happened |= dict.fromkeys(chosen, value)
             answer = http.post("/points/payload?wait=true", json={"payload": {"v": value}, "points": chosen})
         else:
-            chosen = self.chance.sample(known, 3)
-            self.under_way = dict.fromkeys(chosen)
+            chosen = self.chance.sample(known, 30)
+            self.if_happened = {number: v for number, v in self.values.items() if number not in chosen}
             answer = http.post("/points/delete?wait=true", json={"points": chosen})
         answer.raise_for_status()
-        self.settle(self.under_way)
-
-    def settle(self, outcome: dict[int, int | None]) -> None:
-        """Take the outcome of the write under way as what is now."""
-        for number, value in outcome.items():
-            if value is None:
-                self.values.pop(number, None)
-            else:
-                self.values[number] = value
-        self.under_way = {}
+        self.acknowledged[kind] += 1
+        self.values = self.if_happened
 
     def _point(self, number: int, value: int) -> dict[str, object]:
         indices = sorted(self.chance.sample(range(1000), 10))
@@ -104,13 +112,13 @@ class Writer:
         return {"id": number, "vector": vector, "payload": {"v": value}}
 
 
-def stored(url: str) -> dict[int, int]:
+def stored(url: str, collection: str = "c") -> dict[int, int]:
     """Every point's payload value."""
     found: dict[int, int] = {}
     offset = None
     while True:
         body = {"limit": 5000, "offset": offset, "with_vector": ["dense"]}
-        page = httpx.post(f"{url}/collections/c/points/scroll", json=body, timeout=20).json()["result"]
+        page = httpx.post(f"{url}/collections/{collection}/points/scroll", json=body, timeout=20).json()["result"]
         for point in page["points"]:
             assert len(point["vector"]["dense"]) == SIZE
             found[point["id"]] = point["payload"]["v"]
@@ -119,32 +127,52 @@ def stored(url: str) -> dict[int, int]:
             return found
 
 
-@pytest.mark.timeout(120)
-def test_every_acknowledged_write_survives_kill_9(tmp_path: Path) -> None:
+def generation(data: Path) -> int:
+    """How often a shard was put in another's place: by optimising, or by recovering."""
+    registry = json.loads((data / "registry.json").read_text())
+    return registry["collections"]["c"]["generation"]
+
+
+@pytest.mark.timeout(300)
+def test_every_acknowledged_write_survives_kill_9_at_any_moment(tmp_path: Path) -> None:
     process, url = start(tmp_path)
-    body = {"vectors": {"dense": {"size": SIZE, "distance": "Cosine"}}, "sparse_vectors": {"lexical": {}}}
+    body = {
+        "vectors": {"dense": {"size": SIZE, "distance": "Cosine"}},
+        "sparse_vectors": {"lexical": {}},
+        "optimizers_config": {"indexing_threshold": 20},
+    }
     httpx.put(f"{url}/collections/c", json=body).raise_for_status()
     writer = Writer(seed=1)
+    optimised = 0
     try:
-        for _ in range(ROUNDS):
+        for _ in range(KILLS):
             thread = threading.Thread(target=writer.write, args=(url,))
             thread.start()
-            time.sleep(writer.chance.uniform(0.2, 1.0))
+            time.sleep(writer.chance.uniform(0.1, 1.5))
             os.kill(process.pid, signal.SIGKILL)
             process.wait()
             thread.join()
             process, url = start(tmp_path)
+            assert httpx.get(f"{url}/readyz").status_code == 200
             found = stored(url)
             # The unanswered write may have happened, wholly; nothing else may differ.
-            happened = all(found.get(number) == value for number, value in writer.under_way.items())
-            if happened:
-                writer.settle(writer.under_way)
-            assert found == writer.values
-            writer.under_way = {}
+            assert found in (writer.values, writer.if_happened)
+            writer.values = found
             metadata = httpx.get(f"{url}/collections/c").json()["result"]["config"].get("metadata", {})
             assert metadata.get("live_release", 0) in (writer.live_release, writer.next_release)
             writer.live_release = metadata.get("live_release", 0)
-        assert len(writer.values) > 500
+            optimised = generation(tmp_path) - writer.acknowledged["recover"]
+        assert min(writer.acknowledged[kind] for kind in ("insert", "change", "delete", "snapshot", "recover")) >= 5
+        assert optimised >= 5, "the kills are to come in the midst of optimising"
+        listed = {each["name"] for each in httpx.get(f"{url}/collections/c/snapshots").json()["result"]}
+        assert listed >= set(writer.snapshots)
+        for name in list(writer.snapshots)[-3:]:
+            location = f"file://{tmp_path}/snapshots/c/{name}"
+            back = httpx.put(f"{url}/collections/again/snapshots/recover", json={"location": location}, timeout=20)
+            back.raise_for_status()
+            assert stored(url, "again") == writer.snapshots[name]
+        left = [path.name for path in (tmp_path / "collections").glob("*/*")]
+        assert len(left) == 2, f"of each collection one generation is left, not {left}"
     finally:
         process.kill()
         process.wait()
