@@ -1,15 +1,17 @@
 """What `/collections` and `/aliases` do: create, describe, change, delete, index."""
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 import qdrant_edge as edge
 
 from embedded.qdrant import indexes
-from embedded.qdrant.config import CreateCollection, UpdateCollection
-from embedded.qdrant.convert import text
+from embedded.qdrant.collection import Collection
+from embedded.qdrant.config import creation
 from embedded.qdrant.engine import guarded
 from embedded.qdrant.http import Request
+from embedded.qdrant.schema import CreateCollection, CreateVector, UpdateCollection, with_vector, without_vector
 from embedded.qdrant.store import Store
 
 Object = dict[str, Any]
@@ -26,12 +28,14 @@ class CreateIndex(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     field_name: str
     field_schema: Any = None
+    field_type: Any = None
 
 
 _create = msgspec.json.Decoder(CreateCollection)
 _update = msgspec.json.Decoder(UpdateCollection)
 _aliases = msgspec.json.Decoder(Aliases)
 _index = msgspec.json.Decoder(CreateIndex)
+_vector = msgspec.json.Decoder(CreateVector)
 
 
 class Collections:
@@ -51,17 +55,18 @@ class Collections:
     def get(self, request: Request) -> Object:
         """GET /collections/{name}."""
         collection = self._store.get(request.path["name"])
-        info = collection.info()
-        return {
+        info, warnings = collection.info(), collection.config.warnings()
+        shown: Object = {
             "status": "red" if collection.unwritable else "green",
             "optimizer_status": "ok",
             "indexed_vectors_count": info.indexed_vectors_count,
             "points_count": info.points_count,
             "segments_count": info.segments_count,
             "config": collection.config.printed(collection.record.metadata),
-            "payload_schema": indexes.printed(info.payload_schema),
+            "payload_schema": indexes.printed(info.payload_schema, collection.config.indexes),
             "update_queue": {"length": 0},
         }
+        return {**shown, "warnings": warnings} if warnings else shown
 
     def create(self, request: Request) -> bool:
         """PUT /collections/{name}."""
@@ -80,18 +85,49 @@ class Collections:
     def create_index(self, request: Request) -> Object:
         """PUT /collections/{name}/index: made at once, whatever `wait` says."""
         collection, body = self._store.get(request.path["name"]), request.json(_index)
-        schema = indexes.to_schema(body.field_schema)
-        operation = guarded(lambda: edge.UpdateOperation.create_field_index(body.field_name, schema))
-        return {"operation_id": collection.update(operation), "status": "completed"}
+        given = body.field_type if body.field_schema is None else body.field_schema
+        schema = indexes.to_schema(given, body.field_name)
+        done = _applied(collection, lambda: edge.UpdateOperation.create_field_index(body.field_name, schema))
+        self._keep_options(collection, body.field_name, indexes.kept(given))
+        return done
 
     def delete_index(self, request: Request) -> Object:
         """DELETE /collections/{name}/index/{field}."""
-        field = text(request.path["field"], "the field's name")
-        operation = guarded(lambda: edge.UpdateOperation.delete_field_index(field))
-        return {
-            "operation_id": self._store.get(request.path["name"]).update(operation),
-            "status": "completed",
-        }
+        collection = self._store.get(request.path["name"])
+        field = request.path["field"]
+        done = _applied(collection, lambda: edge.UpdateOperation.delete_field_index(field))
+        self._keep_options(collection, field, None)
+        return done
+
+    def _keep_options(self, collection: Collection, field: str, options: Object | None) -> None:
+        """Keep what an index was given, which Qdrant prints and the engine does not tell apart from defaults."""
+        config = collection.config
+        if config.indexes.get(field) != options:
+            kept = {key: value for key, value in {**config.indexes, field: options}.items() if value is not None}
+            self._store.configure(collection, msgspec.structs.replace(config, indexes=kept))
+
+    def create_vector(self, request: Request) -> Object:
+        """PUT /collections/{name}/vectors/{vector}: another vector for points to come and those that are there."""
+        collection, name = self._store.get(request.path["name"]), request.path["vector"]
+        params = request.json(_vector).params()
+        config = with_vector(collection.config, name, params)
+        if config is collection.config:
+            return {"operation_id": None, "status": "completed"}
+        guarded(config.for_engine)
+        # The registry comes last, since points are checked by it: it never names a vector that the engine
+        # lacks. What was interrupted before may have left one in the engine that the registry does not name.
+        gone = guarded(lambda: edge.UpdateOperation.delete_vector_name(name))
+        done = _changed_space(collection, gone, guarded(lambda: creation(name, params)))
+        self._store.configure(collection, config)
+        return done
+
+    def delete_vector(self, request: Request) -> Object:
+        """DELETE /collections/{name}/vectors/{vector}: of all points. One that is not there is no error."""
+        collection, name = self._store.get(request.path["name"]), request.path["vector"]
+        if name not in collection.config.names():
+            return {"operation_id": None, "status": "completed"}
+        self._store.configure(collection, without_vector(collection.config, name))
+        return _changed_space(collection, guarded(lambda: edge.UpdateOperation.delete_vector_name(name)))
 
     def change_aliases(self, request: Request) -> bool:
         """POST /collections/aliases."""
@@ -106,6 +142,22 @@ class Collections:
         """GET /collections/{name}/aliases."""
         name = self._store.get(request.path["name"]).name
         return _listed({alias: target for alias, target in self._store.aliases.items() if target == name})
+
+
+def _applied(collection: Collection, operation: Callable[[], edge.UpdateOperation]) -> Object:
+    return {"operation_id": collection.update(guarded(operation)), "status": "completed"}
+
+
+def _changed_space(collection: Collection, *operations: edge.UpdateOperation) -> Object:
+    """Apply operations that change which vectors there are, with everything before and after them on the disk.
+
+    The engine opens a shard with the vectors that it has now and replays its log against those: points that
+    were logged before the change, and not flushed, would be lost.
+    """
+    collection.read(lambda shard: shard.flush())
+    number = [collection.update(operation) for operation in operations][-1]
+    collection.read(lambda shard: shard.flush())
+    return {"operation_id": number, "status": "completed"}
 
 
 def _listed(aliases: dict[str, str]) -> Object:

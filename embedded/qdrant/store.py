@@ -15,9 +15,11 @@ from typing import Any, BinaryIO
 import msgspec
 
 from embedded.qdrant.collection import Collection, CollectionRecord, create_shard
-from embedded.qdrant.config import CreateCollection, UpdateCollection
+from embedded.qdrant.config import CollectionConfig
+from embedded.qdrant.engine import guarded
 from embedded.qdrant.errors import StartError, bad_request, conflict, from_os, not_found
 from embedded.qdrant.files import lock_folder, replace_file, require_room, sync_folder
+from embedded.qdrant.schema import CreateCollection, UpdateCollection
 from embedded.qdrant.validate import collection_name
 from embedded.qdrant.validate import metadata as checked_metadata
 
@@ -95,7 +97,7 @@ class Store:
         if collection_name(name) in self._open:
             raise conflict(f"Collection `{name}` already exists!")
         if name in self._registry.aliases:
-            raise conflict(f"Can't create collection with name {name}. Alias with the same name already exists")
+            raise bad_request(f"Can't create collection with name {name}. Alias with the same name already exists")
         config, metadata = body.config(), _kept_metadata(body.metadata)
         # The name may hold anything, so the folder only resembles it.
         folder = f"{re.sub(r'[^A-Za-z0-9_-]', '_', name)[:40]}-{secrets.token_hex(4)}"
@@ -124,7 +126,15 @@ class Store:
         if body.metadata is not None:
             metadata = _kept_metadata({**(metadata or {}), **checked_metadata(body.metadata)})
         config = body.applied_to(collection.config)
-        record = msgspec.structs.replace(collection.record, config=config, metadata=metadata)
+        # What the engine would refuse must not wait in the registry until the shard is loaded with it.
+        guarded(config.for_engine)
+        self._keep(collection, msgspec.structs.replace(collection.record, config=config, metadata=metadata))
+
+    def configure(self, collection: Collection, config: CollectionConfig) -> None:
+        """Keep another configuration of a collection."""
+        self._keep(collection, msgspec.structs.replace(collection.record, config=config))
+
+    def _keep(self, collection: Collection, record: CollectionRecord) -> None:
         self._register({**self._registry.collections, collection.name: record})
         collection.record = record
 
