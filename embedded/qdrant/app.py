@@ -27,10 +27,6 @@ _NOT_BUILT = {
         ("POST", f"{_COLLECTION}/points/search/matrix/pairs"),
         ("POST", f"{_COLLECTION}/points/search/matrix/offsets"),
     ],
-    "vectors added to a collection or removed from it": [
-        ("PUT", f"{_COLLECTION}/vectors/{{vector}}"),
-        ("DELETE", f"{_COLLECTION}/vectors/{{vector}}"),
-    ],
     "the old search API (use points/query)": [
         ("POST", f"{_COLLECTION}/points/{kind}") for kind in ("search", "recommend", "discover")
     ],
@@ -64,6 +60,8 @@ def create_app(store: Store, optimizer: Optimizer, api_key: str | None = None) -
         ("GET", "/aliases", collections.aliases_of),
         ("PUT", "/index", collections.create_index),
         ("DELETE", "/index/{field}", collections.delete_index),
+        ("PUT", "/vectors/{vector}", collections.create_vector),
+        ("DELETE", "/vectors/{vector}", collections.delete_vector),
         ("PUT", "/points", points.upsert),
         ("POST", "/points", points.retrieve),
         ("POST", "/points/delete", points.delete),

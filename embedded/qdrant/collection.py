@@ -66,7 +66,15 @@ def create_shard(folder: Path, config: CollectionConfig) -> None:
 
 
 def _create(place: Path, config: CollectionConfig) -> None:
-    shard = edge.EdgeShard.create(str(place), config.for_engine())
+    given = config.for_engine()
+    if given is None:
+        # The engine makes no shard without a vector, but one that has lost its only vector is sound.
+        shard = edge.EdgeShard.create(
+            str(place), edge.EdgeConfig(sparse_vectors={"none": edge.EdgeSparseVectorParams()})
+        )
+        shard.update(edge.UpdateOperation.delete_vector_name("none"))
+    else:
+        shard = edge.EdgeShard.create(str(place), given)
     shard.flush()
     shard.close()
 

@@ -1,17 +1,19 @@
 """What `/collections` and `/aliases` do: create, describe, change, delete, index."""
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 import qdrant_edge as edge
 
 from embedded.qdrant import indexes
-from embedded.qdrant.config import CreateCollection, UpdateCollection
-from embedded.qdrant.convert import text
+from embedded.qdrant.collection import Collection
+from embedded.qdrant.config import creation
 from embedded.qdrant.engine import guarded
 from embedded.qdrant.errors import bad_request
 from embedded.qdrant.http import Request
 from embedded.qdrant.optimizing import Optimizer
+from embedded.qdrant.schema import CreateCollection, CreateVector, UpdateCollection, with_vector, without_vector
 from embedded.qdrant.store import Store
 
 Object = dict[str, Any]
@@ -28,12 +30,14 @@ class CreateIndex(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     field_name: str
     field_schema: Any = None
+    field_type: Any = None
 
 
 _create = msgspec.json.Decoder(CreateCollection)
 _update = msgspec.json.Decoder(UpdateCollection)
 _aliases = msgspec.json.Decoder(Aliases)
 _index = msgspec.json.Decoder(CreateIndex)
+_vector = msgspec.json.Decoder(CreateVector)
 
 
 class Collections:
@@ -54,18 +58,19 @@ class Collections:
     def get(self, request: Request) -> Object:
         """GET /collections/{name}."""
         collection = self._store.get(request.path["name"])
-        info = collection.info()
+        info, warnings = collection.info(), collection.config.warnings()
         status, optimizer_status = self._optimizer.status(collection)
-        return {
+        shown: Object = {
             "status": status,
             "optimizer_status": optimizer_status,
             "indexed_vectors_count": info.indexed_vectors_count,
             "points_count": info.points_count,
             "segments_count": info.segments_count,
             "config": collection.config.printed(collection.record.metadata),
-            "payload_schema": indexes.printed(info.payload_schema),
+            "payload_schema": indexes.printed(info.payload_schema, collection.config.indexes),
             "update_queue": {"length": 0},
         }
+        return {**shown, "warnings": warnings} if warnings else shown
 
     def create(self, request: Request) -> bool:
         """PUT /collections/{name}."""
@@ -91,18 +96,64 @@ class Collections:
     async def create_index(self, request: Request) -> Object:
         """PUT /collections/{name}/index: made at once, whatever `wait` says."""
         collection, body = self._store.get(request.path["name"]), request.json(_index)
-        schema = indexes.to_schema(body.field_schema)
-        operation = guarded(lambda: edge.UpdateOperation.create_field_index(body.field_name, schema))
-        return {"operation_id": await collection.update(operation), "status": "completed"}
+        given = body.field_type if body.field_schema is None else body.field_schema
+        schema = indexes.to_schema(given, body.field_name)
+        done = await _applied(collection, lambda: edge.UpdateOperation.create_field_index(body.field_name, schema))
+        self._keep_options(collection, body.field_name, indexes.kept(given))
+        return done
 
     async def delete_index(self, request: Request) -> Object:
         """DELETE /collections/{name}/index/{field}."""
-        field = text(request.path["field"], "the field's name")
-        operation = guarded(lambda: edge.UpdateOperation.delete_field_index(field))
-        return {
-            "operation_id": await self._store.get(request.path["name"]).update(operation),
-            "status": "completed",
-        }
+        collection = self._store.get(request.path["name"])
+        field = request.path["field"]
+        done = await _applied(collection, lambda: edge.UpdateOperation.delete_field_index(field))
+        self._keep_options(collection, field, None)
+        return done
+
+    def _keep_options(self, collection: Collection, field: str, options: Object | None) -> None:
+        """Keep what an index was given, which Qdrant prints and the engine does not tell apart from defaults."""
+        config = collection.config
+        if config.indexes.get(field) != options:
+            kept = {key: value for key, value in {**config.indexes, field: options}.items() if value is not None}
+            self._store.configure(collection, msgspec.structs.replace(config, indexes=kept))
+
+    async def create_vector(self, request: Request) -> Object:
+        """PUT /collections/{name}/vectors/{vector}: another vector for points to come and those that are there."""
+        collection, name = self._store.get(request.path["name"]), request.path["vector"]
+        params = request.json(_vector).params()
+        config = with_vector(collection.config, name, params)
+        if config is collection.config:
+            return {"operation_id": None, "status": "completed"}
+        guarded(config.for_engine)
+        # The registry comes last, since points are checked by it: it never names a vector that the engine
+        # lacks. What was interrupted before may have left one in the engine that the registry does not name.
+        gone = guarded(lambda: edge.UpdateOperation.delete_vector_name(name))
+        number = await self._change_space(collection, gone, guarded(lambda: creation(name, params)))
+        self._store.configure(collection, config)
+        return {"operation_id": number, "status": "completed"}
+
+    async def delete_vector(self, request: Request) -> Object:
+        """DELETE /collections/{name}/vectors/{vector}: of all points. One that is not there is no error."""
+        collection, name = self._store.get(request.path["name"]), request.path["vector"]
+        if name not in collection.config.names():
+            return {"operation_id": None, "status": "completed"}
+        self._store.configure(collection, without_vector(collection.config, name))
+        number = await self._change_space(collection, guarded(lambda: edge.UpdateOperation.delete_vector_name(name)))
+        return {"operation_id": number, "status": "completed"}
+
+    async def _change_space(self, collection: Collection, *operations: edge.UpdateOperation) -> int:
+        """Apply operations that change which vectors there are, with everything before and after them on the disk.
+
+        The engine opens a shard with the vectors that it has now and replays its log against those: points that
+        were logged before the change, and not flushed, would be lost. A copy that is being optimised has the old
+        vectors, so it is thrown away.
+        """
+        await self._optimizer.cancel(collection)
+        async with collection.upkeep:
+            collection.read(lambda shard: shard.flush())
+            number = [await collection.update(operation) for operation in operations][-1]
+            collection.read(lambda shard: shard.flush())
+        return number
 
     def change_aliases(self, request: Request) -> bool:
         """POST /collections/aliases."""
@@ -117,6 +168,10 @@ class Collections:
         """GET /collections/{name}/aliases."""
         name = self._store.get(request.path["name"]).name
         return _listed({alias: target for alias, target in self._store.aliases.items() if target == name})
+
+
+async def _applied(collection: Collection, operation: Callable[[], edge.UpdateOperation]) -> Object:
+    return {"operation_id": await collection.update(guarded(operation)), "status": "completed"}
 
 
 def _listed(aliases: dict[str, str]) -> Object:

@@ -1,4 +1,4 @@
-"""A collection's configuration: read from the wire, printed back, and put into the engine's form."""
+"""A collection's configuration: what is kept of it, how it is printed, and the engine's form of it."""
 
 from typing import Annotated, Any, Literal
 
@@ -6,13 +6,15 @@ import msgspec
 import qdrant_edge as edge
 from msgspec import Meta
 
-from embedded.qdrant.errors import bad_request, not_built
+from embedded.qdrant import tuning
+from embedded.qdrant.memory import MEMORY, Memory
+from embedded.qdrant.quantization import Quantization
 
 DEFAULT_VECTOR = ""
 
 Distance = Literal["Cosine", "Euclid", "Dot", "Manhattan"]
-Memory = Literal["cold", "cached", "pinned"]
-Datatype = Literal["float32", "uint8", "float16"]
+Datatype = Literal["float32", "uint8", "float16", "turbo4", "turbo8", "turbo16"]
+SparseDatatype = Literal["float32", "uint8", "float16"]
 Object = dict[str, Any]
 
 _DISTANCES = {
@@ -21,20 +23,17 @@ _DISTANCES = {
     "Dot": edge.Distance.Dot,
     "Manhattan": edge.Distance.Manhattan,
 }
-_MEMORY = {"cold": edge.Memory.Cold, "cached": edge.Memory.Cached, "pinned": edge.Memory.Pinned}
-_DATATYPES = {
-    "float32": edge.VectorStorageDatatype.Float32,
-    "float16": edge.VectorStorageDatatype.Float16,
-    "uint8": edge.VectorStorageDatatype.Uint8,
+# The type stubs of the engine leave out what it does have: Turbo4.
+_TYPES: Any = edge.VectorStorageDatatype
+_DATATYPES: dict[str, edge.VectorStorageDatatype] = {
+    "float32": _TYPES.Float32,
+    "float16": _TYPES.Float16,
+    "uint8": _TYPES.Uint8,
+    "turbo4": _TYPES.Turbo4,
+    "turbo8": _TYPES.Turbo8,
+    "turbo16": _TYPES.Turbo16,
 }
-# Qdrant's own defaults, as its documentation gives them.
-_HNSW: Object = {"m": 16, "ef_construct": 100, "full_scan_threshold": 10000, "max_indexing_threads": 0}
-_OPTIMIZERS: Object = {
-    "deleted_threshold": 0.2,
-    "vacuum_min_vector_number": 1000,
-    "default_segment_number": 0,
-    "flush_interval_sec": 5,
-}
+_PARAMS = {"shard_number": 1, "replication_factor": 1, "write_consistency_factor": 1, "on_disk_payload": True}
 
 
 class MultiVector(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -53,16 +52,20 @@ class VectorParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
     datatype: Datatype | None = None
     multivector_config: MultiVector | None = None
     hnsw_config: Object | None = None
-    quantization_config: Object | None = None
+    quantization_config: Quantization | None = None
+
+    def space(self) -> tuple[Any, ...]:
+        """What makes it this vector and no other; all else can be changed."""
+        return self.size, self.distance, self.datatype, self.multivector_config
 
 
 class SparseIndex(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """How a sparse vector's index is kept."""
 
-    full_scan_threshold: Annotated[int, Meta(ge=0)] | None = None
+    full_scan_threshold: tuning.Count | None = None
     on_disk: bool | None = None
     memory: Memory | None = None
-    datatype: Datatype | None = None
+    datatype: SparseDatatype | None = None
 
 
 class SparseParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -71,9 +74,13 @@ class SparseParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
     index: SparseIndex | None = None
     modifier: Literal["none", "idf"] | None = None
 
+    def space(self) -> tuple[Any, ...]:
+        """What makes it this vector and no other; all else can be changed."""
+        return self.modifier, self.index and self.index.datatype
+
 
 class CollectionConfig(msgspec.Struct, frozen=True):
-    """What a collection was created with. The default vector is the one with the empty name."""
+    """What a collection was given, at its creation or later. The default vector is the one with the empty name."""
 
     vectors: dict[str, VectorParams] = {}
     sparse: dict[str, SparseParams] = {}
@@ -81,6 +88,10 @@ class CollectionConfig(msgspec.Struct, frozen=True):
     hnsw: Object = {}
     optimizers: Object = {}
     wal: Object = {}
+    quantization: Quantization | None = None
+    strict: Object = {}
+    indexes: dict[str, Object] = {}
+    """The options of payload indexes, for those that were given any."""
 
     def names(self) -> list[str]:
         """All vector names, dense before sparse."""
@@ -88,134 +99,82 @@ class CollectionConfig(msgspec.Struct, frozen=True):
 
     def printed(self, metadata: Object | None) -> Object:
         """The `config` part of Qdrant's collection info."""
-        vectors = self.vectors.get(DEFAULT_VECTOR) if set(self.vectors) == {DEFAULT_VECTOR} else self.vectors
-        params: Object = {"vectors": vectors} if vectors else {}
-        defaults = {"shard_number": 1, "replication_factor": 1, "write_consistency_factor": 1}
-        params |= {**defaults, "on_disk_payload": True, **self.params}
+        vectors = self.vectors[DEFAULT_VECTOR] if set(self.vectors) == {DEFAULT_VECTOR} else self.vectors
+        params: Object = {"vectors": vectors, **_PARAMS, **self.params}
         if self.sparse:
             params["sparse_vectors"] = self.sparse
         printed: Object = {
             "params": params,
-            "hnsw_config": {**_HNSW, "on_disk": False, **self.hnsw},
-            "optimizer_config": {**_OPTIMIZERS, **self.optimizers},
-            "wal_config": {"wal_capacity_mb": 32, "wal_segments_ahead": 0, **self.wal},
-            "quantization_config": None,
+            "hnsw_config": {**tuning.HNSW, "on_disk": False, **self.hnsw},
+            "optimizer_config": tuning.printed_optimizers(self.optimizers),
+            "wal_config": {**tuning.WAL, **self.wal},
+            "quantization_config": self.quantization,
+            "strict_mode_config": {"enabled": False, **self.strict},
         }
         return printed if metadata is None else {**printed, "metadata": metadata}
 
-    def for_engine(self) -> edge.EdgeConfig:
-        """The engine's configuration of a new, empty shard."""
+    def warnings(self) -> list[Object]:
+        """What of the configuration has no effect, in Qdrant's form."""
+        warnings: list[Object] = []
+        for name, params in self.vectors.items():
+            if not {**self.hnsw, **(params.hnsw_config or {})}.get("inline_storage"):
+                continue
+            option = f"The `hnsw_config.inline_storage` option for vector '{name}'"
+            if params.multivector_config is not None:
+                warnings.append({"message": f"{option} has no effect on a multivector."})
+            elif not (params.quantization_config or self.quantization):
+                warnings.append({"message": f"{option} has no effect without quantization."})
+        return warnings
+
+    def for_engine(self) -> edge.EdgeConfig | None:
+        """The engine's configuration; None if there is no vector, since the engine knows no such configuration."""
+        if not self.names():
+            return None
         return edge.EdgeConfig(
-            vectors={name: _dense(params) for name, params in self.vectors.items()} or None,
+            vectors={name: self._dense(params) for name, params in self.vectors.items()} or None,
             sparse_vectors={name: _sparse(params) for name, params in self.sparse.items()} or None,
             on_disk_payload=self.params.get("on_disk_payload"),
-            hnsw_config=_hnsw(self.hnsw),
+            hnsw_config=tuning.hnsw_for_engine(self.hnsw),
+            quantization_config=self.quantization and self.quantization.for_engine(),
+            optimizers=tuning.optimizers_for_engine(self.optimizers),
+            payload_memory=_memory(self.params.get("payload", {}).get("memory")),
+            id_tracker_memory=_memory(self.params.get("id_tracker", {}).get("memory")),
+        )
+
+    def _dense(self, params: VectorParams) -> edge.EdgeVectorParams:
+        own = params.hnsw_config
+        return edge.EdgeVectorParams(
+            params.size,
+            _DISTANCES[params.distance],
+            on_disk=params.on_disk,
+            multivector_config=_multi(params),
+            datatype=_DATATYPES[params.datatype] if params.datatype else None,
+            hnsw_config=tuning.hnsw_for_engine({**self.hnsw, **own}) if own else None,
+            quantization_config=params.quantization_config and params.quantization_config.for_engine(),
+            memory=_memory(params.memory),
         )
 
 
-class CreateCollection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The body of `PUT /collections/{name}`."""
-
-    vectors: Object | None = None
-    sparse_vectors: dict[str, SparseParams] | None = None
-    shard_number: int | None = None
-    sharding_method: str | None = None
-    replication_factor: int | None = None
-    write_consistency_factor: int | None = None
-    on_disk_payload: bool | None = None
-    payload: Object | None = None
-    id_tracker: Object | None = None
-    hnsw_config: Object | None = None
-    wal_config: Object | None = None
-    optimizers_config: Object | None = None
-    quantization_config: Object | None = None
-    strict_mode_config: Object | None = None
-    init_from: Object | None = None
-    metadata: Object | None = None
-
-    def config(self) -> CollectionConfig:
-        """Check the body and keep what lasts; raises ApiError for what is wrong or missing here."""
-        if (self.shard_number or 1) > 1 or self.sharding_method not in (None, "auto"):
-            raise not_built("more than one shard for a collection")
-        for field in ("quantization_config", "init_from", "payload", "id_tracker"):
-            if getattr(self, field) is not None:
-                raise not_built(f"`{field}` of a collection")
-        if (self.strict_mode_config or {}).get("enabled"):
-            raise not_built("strict mode")
-        vectors, sparse = _vectors(self.vectors), self.sparse_vectors or {}
-        if shared := set(vectors) & set(sparse):
-            raise bad_request(f"the vector name `{shared.pop()}` is used for a dense and a sparse vector")
-        kept = ("shard_number", "replication_factor", "write_consistency_factor", "on_disk_payload")
-        config = CollectionConfig(
-            vectors=vectors,
-            sparse=sparse,
-            params=without_nulls({field: getattr(self, field) for field in kept}),
-            hnsw=without_nulls(self.hnsw_config),
-            optimizers=without_nulls(self.optimizers_config),
-            wal=without_nulls(self.wal_config),
+def creation(name: str, params: VectorParams | SparseParams) -> edge.UpdateOperation:
+    """The operation that gives a live shard another vector."""
+    if isinstance(params, VectorParams):
+        return edge.UpdateOperation.create_dense_vector(
+            name,
+            params.size,
+            _DISTANCES[params.distance],
+            _multi(params),
+            _DATATYPES[params.datatype] if params.datatype else None,
         )
-        if not config.names():
-            raise bad_request("a collection needs at least one vector in `vectors` or `sparse_vectors`")
-        return config
-
-
-class UpdateCollection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The body of `PATCH /collections/{name}`."""
-
-    vectors: Object | None = None
-    sparse_vectors: Object | None = None
-    quantization_config: Any = None
-    strict_mode_config: Object | None = None
-    optimizers_config: Object | None = None
-    hnsw_config: Object | None = None
-    params: Object | None = None
-    metadata: Object | None = None
-
-    def applied_to(self, config: CollectionConfig) -> CollectionConfig:
-        """The configuration after this update; what it does not name stays."""
-        for field in ("vectors", "sparse_vectors", "quantization_config", "strict_mode_config"):
-            if getattr(self, field):
-                raise not_built(f"a change of `{field}`")
-        updated = msgspec.structs.replace(
-            config,
-            params={**config.params, **without_nulls(self.params)},
-            hnsw={**config.hnsw, **without_nulls(self.hnsw_config)},
-            optimizers={**config.optimizers, **without_nulls(self.optimizers_config)},
-        )
-        _hnsw(updated.hnsw)
-        return updated
-
-
-def without_nulls(value: Object | None) -> Object:
-    """The fields that were really given."""
-    return {key: item for key, item in (value or {}).items() if item is not None}
-
-
-def _vectors(given: Object | None) -> dict[str, VectorParams]:
-    if not given:
-        return {}
-    # `vectors` is either one vector's parameters or a map of names to parameters.
-    named = given if all(isinstance(value, dict) for value in given.values()) else {DEFAULT_VECTOR: given}
-    try:
-        vectors = msgspec.convert(named, dict[str, VectorParams])
-    except msgspec.ValidationError as error:
-        raise bad_request(f"`vectors`: {error}") from error
-    if any(params.quantization_config is not None for params in vectors.values()):
-        raise not_built("`quantization_config` of a vector")
-    return vectors
-
-
-def _dense(params: VectorParams) -> edge.EdgeVectorParams:
-    multi = params.multivector_config and edge.MultiVectorConfig(edge.MultiVectorComparator.MaxSim)
-    return edge.EdgeVectorParams(
-        params.size,
-        _DISTANCES[params.distance],
-        on_disk=params.on_disk,
-        multivector_config=multi,
-        datatype=_DATATYPES[params.datatype] if params.datatype else None,
-        hnsw_config=_hnsw(params.hnsw_config),
-        memory=_MEMORY[params.memory] if params.memory else None,
+    index = params.index or SparseIndex()
+    return edge.UpdateOperation.create_sparse_vector(
+        name,
+        edge.Modifier.Idf if params.modifier == "idf" else None,
+        _DATATYPES[index.datatype] if index.datatype else None,
     )
+
+
+def _multi(params: VectorParams) -> edge.MultiVectorConfig | None:
+    return params.multivector_config and edge.MultiVectorConfig(edge.MultiVectorComparator.MaxSim)
 
 
 def _sparse(params: SparseParams) -> edge.EdgeSparseVectorParams:
@@ -225,28 +184,9 @@ def _sparse(params: SparseParams) -> edge.EdgeSparseVectorParams:
         on_disk=index.on_disk,
         modifier=edge.Modifier.Idf if params.modifier == "idf" else None,
         datatype=_DATATYPES[index.datatype] if index.datatype else None,
-        memory=_MEMORY[index.memory] if index.memory else None,
+        memory=_memory(index.memory),
     )
 
 
-class _Hnsw(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    m: Annotated[int, Meta(ge=0, le=10_000)]
-    ef_construct: Annotated[int, Meta(ge=4, le=1_000_000)]
-    full_scan_threshold: Annotated[int, Meta(ge=0)]
-    max_indexing_threads: Annotated[int, Meta(ge=0)] = 0
-    on_disk: bool | None = None
-    payload_m: Annotated[int, Meta(ge=0, le=10_000)] | None = None
-    inline_storage: bool | None = None
-    memory: Memory | None = None
-
-
-def _hnsw(given: Object | None) -> edge.HnswIndexConfig | None:
-    """The engine's form of an `hnsw_config`; nothing is built by it until a shard is optimised."""
-    if not given:
-        return None
-    try:
-        hnsw = msgspec.convert({**_HNSW, **given}, _Hnsw)
-    except msgspec.ValidationError as error:
-        raise bad_request(f"`hnsw_config`: {error}") from error
-    fields = {field: getattr(hnsw, field) for field in hnsw.__struct_fields__ if field != "memory"}
-    return edge.HnswIndexConfig(**fields, memory=_MEMORY[hnsw.memory] if hnsw.memory else None)
+def _memory(memory: str | None) -> edge.Memory | None:
+    return MEMORY[memory] if memory else None

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
+
 from embedded.qdrant import worker
 from embedded.qdrant.collection import Collection, JournalFull
 from embedded.qdrant.config import CollectionConfig
@@ -183,7 +185,7 @@ class Optimizer:
         state.most_points = max(state.most_points, now.points)
         if (threshold := config.optimizers.get("indexing_threshold", INDEXING_THRESHOLD_KB)) == 0:
             return False
-        if config != before.config and now.points:
+        if _built(config) != _built(before.config) and now.points:
             return True
         largest = max((params.size for params in config.vectors.values()), default=0) * 4
         if (now.unindexed - before.unindexed) * largest > threshold * 1024:
@@ -245,13 +247,18 @@ class Optimizer:
             outcome = await worker.run("optimize", copy, config)
             if outcome.error is not None:
                 raise ApiError(500, outcome.error)
-            if not outcome.changed and config == self._state(collection).before.config:
+            if not outcome.changed and _built(config) == _built(self._state(collection).before.config):
                 return
             run.step("catch up")
             await collection.adopt(copy, lambda record: self._store.replace_record(collection, record))
         log.info(
             "collection %s: %d points optimised in %.1f s", collection.name, run.points, time.monotonic() - started
         )
+
+
+def _built(config: CollectionConfig) -> CollectionConfig:
+    """The part of a configuration that says how segments are built."""
+    return msgspec.structs.replace(config, indexes={}, strict={}, wal={})
 
 
 def _progress(name: str, started: datetime, finished: datetime | None) -> Object:

@@ -18,9 +18,11 @@ from typing import Any, BinaryIO
 import msgspec
 
 from embedded.qdrant.collection import Collection, CollectionRecord, create_shard, generation_folder
-from embedded.qdrant.config import CollectionConfig, CreateCollection, UpdateCollection
+from embedded.qdrant.config import CollectionConfig
+from embedded.qdrant.engine import guarded
 from embedded.qdrant.errors import StartError, bad_request, conflict, from_os, not_found
 from embedded.qdrant.files import lock_folder, remove_tree, replace_file, require_room, sync_folder, sync_tree
+from embedded.qdrant.schema import CreateCollection, UpdateCollection
 from embedded.qdrant.validate import collection_name
 from embedded.qdrant.validate import metadata as checked_metadata
 
@@ -117,7 +119,13 @@ class Store:
         if body.metadata is not None:
             metadata = _kept_metadata({**(metadata or {}), **checked_metadata(body.metadata)})
         config = body.applied_to(collection.config)
+        # What the engine would refuse must not wait in the registry until the shard is loaded with it.
+        guarded(config.for_engine)
         self.replace_record(collection, msgspec.structs.replace(collection.record, config=config, metadata=metadata))
+
+    def configure(self, collection: Collection, config: CollectionConfig) -> None:
+        """Keep another configuration of a collection."""
+        self.replace_record(collection, msgspec.structs.replace(collection.record, config=config))
 
     def replace_record(self, collection: Collection, record: CollectionRecord) -> None:
         """Put a changed record of a collection into the registry, then into force."""
@@ -166,7 +174,7 @@ class Store:
         if collection_name(name) in self._open:
             raise conflict(f"Collection `{name}` already exists!")
         if name in self._registry.aliases:
-            raise conflict(f"Can't create collection with name {name}. Alias with the same name already exists")
+            raise bad_request(f"Can't create collection with name {name}. Alias with the same name already exists")
 
     def _record(self, name: str, config: CollectionConfig, metadata: dict[str, Any] | None) -> CollectionRecord:
         # The name may hold anything, so the folder only resembles it.

@@ -16,13 +16,14 @@ from hypothesis import strategies as st
 
 from embedded.qdrant import validate
 from embedded.qdrant.collection import Collection, CollectionRecord, create_shard
-from embedded.qdrant.config import CollectionConfig, CreateCollection, SparseParams, VectorParams
+from embedded.qdrant.config import CollectionConfig, SparseParams, VectorParams
 from embedded.qdrant.convert import to_filter, to_payload_selector
 from embedded.qdrant.errors import ApiError
 from embedded.qdrant.formula import to_formula
 from embedded.qdrant.operations import from_batch
 from embedded.qdrant.queries import QueryBody, to_query
 from embedded.qdrant.results import short_floats
+from embedded.qdrant.schema import CreateCollection
 
 CONFIG = CollectionConfig(
     vectors={"dense": VectorParams(2, "Cosine"), "": VectorParams(1, "Dot")},
