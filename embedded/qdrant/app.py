@@ -6,6 +6,7 @@ from embedded.qdrant.collections import Collections
 from embedded.qdrant.errors import not_built
 from embedded.qdrant.http import Handler, Request, Router, Server
 from embedded.qdrant.points import Points
+from embedded.qdrant.searches import Searches
 from embedded.qdrant.service import Service
 from embedded.qdrant.store import Store
 
@@ -30,11 +31,6 @@ _NOT_BUILT = {
         ("PUT", f"{_COLLECTION}/shards"),
         ("POST", f"{_COLLECTION}/shards/delete"),
     ],
-    "queries in groups": [("POST", f"{_COLLECTION}/points/query/groups")],
-    "distance matrices": [
-        ("POST", f"{_COLLECTION}/points/search/matrix/pairs"),
-        ("POST", f"{_COLLECTION}/points/search/matrix/offsets"),
-    ],
     "vectors added to a collection or removed from it": [
         ("PUT", f"{_COLLECTION}/vectors/{{vector}}"),
         ("DELETE", f"{_COLLECTION}/vectors/{{vector}}"),
@@ -51,7 +47,7 @@ _NOT_BUILT = {
 def create_app(store: Store, api_key: str | None = None) -> Server:
     """The ASGI application over an open store."""
     router = Router()
-    service, collections, points = Service(store), Collections(store), Points(store)
+    service, collections, points, searches = Service(store), Collections(store), Points(store), Searches(store)
     for path, handler in (
         ("/", service.root),
         ("/healthz", service.healthy),
@@ -85,8 +81,11 @@ def create_app(store: Store, api_key: str | None = None) -> Server:
         ("POST", "/points/scroll", points.scroll),
         ("POST", "/points/count", points.count),
         ("POST", "/facet", points.facet),
-        ("POST", "/points/query", points.query),
-        ("POST", "/points/query/batch", points.query_batch),
+        ("POST", "/points/query", searches.query),
+        ("POST", "/points/query/batch", searches.query_batch),
+        ("POST", "/points/query/groups", searches.query_groups),
+        ("POST", "/points/search/matrix/pairs", searches.matrix_pairs),
+        ("POST", "/points/search/matrix/offsets", searches.matrix_offsets),
         ("GET", "/points/{id}", points.get),
     ):
         router.add(method, _COLLECTION + path, handler)

@@ -1,4 +1,4 @@
-"""What `/collections/{name}/points...` does: writes, reads, searches."""
+"""What `/collections/{name}/points...` does: writes and reads."""
 
 from typing import Annotated, Any
 
@@ -22,7 +22,8 @@ from embedded.qdrant.operations import (
     VectorNames,
     from_batch,
 )
-from embedded.qdrant.queries import Limit, QueryBatch, QueryBody, to_order_by, to_query
+from embedded.qdrant.queries import Limit
+from embedded.qdrant.scoring import to_order_by
 from embedded.qdrant.store import Store
 from embedded.qdrant.validate import point_id, point_ids
 
@@ -86,8 +87,6 @@ _retrieve = msgspec.json.Decoder(Retrieve)
 _scroll = msgspec.json.Decoder(Scroll)
 _count = msgspec.json.Decoder(Count)
 _facet = msgspec.json.Decoder(Facet)
-_query = msgspec.json.Decoder(QueryBody)
-_query_batch = msgspec.json.Decoder(QueryBatch)
 
 
 class Points:
@@ -201,26 +200,6 @@ class Points:
             )
         )
         return {"hits": [{"value": hit.value, "count": hit.count} for hit in found.hits]}
-
-    def query(self, request: Request) -> Object:
-        """POST /points/query."""
-        collection = self._collection(request)
-        body = request.json(_query)
-        found = collection.read(lambda shard: shard.query(to_query(body, collection.config, collection.stored_vector)))
-        return {"points": [results.scored(point) for point in found]}
-
-    def query_batch(self, request: Request) -> list[Object]:
-        """POST /points/query/batch: the engine plans them as one."""
-        collection = self._collection(request)
-        bodies = request.json(_query_batch).searches
-        if not bodies:
-            return []
-        found = collection.read(
-            lambda shard: shard.query_batch(
-                edge.QueryBatchRequest([to_query(body, collection.config, collection.stored_vector) for body in bodies])
-            )
-        )
-        return [{"points": [results.scored(point) for point in points]} for points in found]
 
     def _write(self, request: Request, operation: Operation) -> Object:
         collection, status = self._collection(request), _status(request)

@@ -16,7 +16,8 @@ import msgspec
 import qdrant_edge as edge
 
 from embedded.qdrant.config import DEFAULT_VECTOR, CollectionConfig, VectorParams
-from embedded.qdrant.errors import ApiError, bad_request, not_built
+from embedded.qdrant.errors import ApiError, bad_request
+from embedded.qdrant.inference import embedded
 
 PointId = int | str
 """A point's id as it comes from the wire: an unsigned 64-bit integer or a UUID in any spelling."""
@@ -153,7 +154,8 @@ def _sparse_object(value: SparseObject | Mapping[str, Any]) -> SparseObject:
         except msgspec.ValidationError as error:
             raise bad_request(f"a vector object: {error}") from error
     if value.model is not None:
-        raise not_built("inference: send vectors, not texts or images")
+        document = embedded(value.text, value.model, value.options, query=False)
+        return SparseObject(document.indices, document.values)
     return value
 
 

@@ -1,0 +1,61 @@
+"""What `/collections/{name}/points/query...` and `.../search/matrix...` do."""
+
+from typing import Any
+
+import msgspec
+import qdrant_edge as edge
+
+from embedded.qdrant import matrix, results
+from embedded.qdrant.collection import Collection
+from embedded.qdrant.groups import QueryGroupsBody, query_groups
+from embedded.qdrant.http import Request
+from embedded.qdrant.queries import QueryBatch, QueryBody, to_query
+from embedded.qdrant.store import Store
+
+Object = dict[str, Any]
+
+_query = msgspec.json.Decoder(QueryBody)
+_query_batch = msgspec.json.Decoder(QueryBatch)
+_query_groups = msgspec.json.Decoder(QueryGroupsBody)
+_matrix = msgspec.json.Decoder(matrix.MatrixBody)
+
+
+class Searches:
+    """The handlers, over one store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def query(self, request: Request) -> Object:
+        """POST /points/query."""
+        collection, body = self._collection(request), request.json(_query)
+        found = collection.read(lambda shard: shard.query(to_query(body, collection, self._store.get)))
+        return {"points": [results.scored(point) for point in found]}
+
+    def query_batch(self, request: Request) -> list[Object]:
+        """POST /points/query/batch: the engine plans them as one."""
+        collection, bodies = self._collection(request), request.json(_query_batch).searches
+        if not bodies:
+            return []
+        found = collection.read(
+            lambda shard: shard.query_batch(
+                edge.QueryBatchRequest([to_query(body, collection, self._store.get) for body in bodies])
+            )
+        )
+        return [{"points": [results.scored(point) for point in points]} for points in found]
+
+    def query_groups(self, request: Request) -> Object:
+        """POST /points/query/groups."""
+        collection, body = self._collection(request), request.json(_query_groups)
+        return {"groups": query_groups(body, collection, self._store.get)}
+
+    def matrix_pairs(self, request: Request) -> Object:
+        """POST /points/search/matrix/pairs."""
+        return matrix.pairs(matrix.matrix_rows(request.json(_matrix), self._collection(request)))
+
+    def matrix_offsets(self, request: Request) -> Object:
+        """POST /points/search/matrix/offsets."""
+        return matrix.offsets(matrix.matrix_rows(request.json(_matrix), self._collection(request)))
+
+    def _collection(self, request: Request) -> Collection:
+        return self._store.get(request.path["name"])
