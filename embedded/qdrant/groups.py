@@ -10,7 +10,7 @@ import qdrant_edge as edge
 from embedded.qdrant import results
 from embedded.qdrant.collection import Collection
 from embedded.qdrant.convert import to_payload_selector, to_vector_selector
-from embedded.qdrant.errors import ApiError, bad_request
+from embedded.qdrant.errors import ApiError, bad_request, not_built
 from embedded.qdrant.queries import MAX_LIMIT, Plan, Request, WireLimit, checked_limit
 from embedded.qdrant.scoring import Order
 from embedded.qdrant.validate import point_id
@@ -33,6 +33,7 @@ class WithLookup(msgspec.Struct, frozen=True):
     collection: str
     with_payload: Any = True
     with_vectors: Any = None
+    with_vector: Any = None
 
 
 class QueryGroupsBody(Request, frozen=True, kw_only=True):
@@ -50,7 +51,7 @@ def query_groups(body: QueryGroupsBody, collection: Collection, find: Find) -> l
     count = checked_limit(body.limit, "internal.limit", DEFAULT_GROUPS)
     size = checked_limit(body.group_size, "internal.group_size", DEFAULT_GROUP_SIZE)
     payload = to_payload_selector(body.with_payload, default=False)
-    vectors = to_vector_selector(body.with_vector, collection.config)
+    vectors = to_vector_selector(body.wanted_vectors(), collection.config)
     found = collection.read(
         lambda shard: _gather(shard, Plan(body, collection, find, size), body.group_by, count, size)
     )
@@ -68,6 +69,8 @@ def query_groups(body: QueryGroupsBody, collection: Collection, find: Find) -> l
 
 def _gather(shard: edge.EdgeShard, plan: Plan, path: str, count: int, size: int) -> list["Group"]:
     """Ask until the best groups are full: first leaving out groups that are, then within those that are not."""
+    if plan.diversify is not None:
+        raise not_built("`mmr` over sparse vectors in groups")
     limit = min(count * size, MAX_LIMIT)
     gathered = _Gathered(path, count, size, plan.order)
     selector = edge.PayloadSelector.Include([path.removesuffix("[]")])
@@ -175,7 +178,9 @@ def _add_lookup(groups: list[Object], given: str | WithLookup, find: Find) -> No
     wanted = WithLookup(given) if isinstance(given, str) else given
     source = find(wanted.collection)
     payload = to_payload_selector(wanted.with_payload, default=False)
-    vectors = to_vector_selector(wanted.with_vectors, source.config)
+    vectors = to_vector_selector(
+        wanted.with_vectors if wanted.with_vector is None else wanted.with_vector, source.config
+    )
     keys = {group["id"]: known for group in groups if (known := _as_point_id(group["id"])) is not None}
     ids: list[Any] = list(set(keys.values()))
     records = source.read(lambda shard: shard.retrieve(ids, payload, vectors)) if ids else []

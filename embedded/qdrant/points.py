@@ -36,6 +36,7 @@ class Retrieve(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ids: list[Any]
     with_payload: Any = None
     with_vector: Any = None
+    with_vectors: Any = None
     shard_key: Any = None
 
 
@@ -47,6 +48,7 @@ class Scroll(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     filter: Any = None
     with_payload: Any = None
     with_vector: Any = None
+    with_vectors: Any = None
     order_by: Any = None
     shard_key: Any = None
 
@@ -142,7 +144,7 @@ class Points:
         _no_shard_key(body.shard_key)
         ids: list[Any] = list(point_ids(body.ids))
         payload = to_payload_selector(body.with_payload, default=True)
-        vectors = to_vector_selector(body.with_vector, collection.config)
+        vectors = to_vector_selector(_wanted_vectors(body), collection.config)
         found = collection.read(lambda shard: shard.retrieve(ids, payload, vectors))
         return [results.record(point) for point in found]
 
@@ -168,7 +170,7 @@ class Points:
                     limit=body.limit or 10,
                     filter=to_filter(body.filter, collection.config),
                     with_payload=to_payload_selector(body.with_payload, default=True),
-                    with_vector=to_vector_selector(body.with_vector, collection.config),
+                    with_vector=to_vector_selector(_wanted_vectors(body), collection.config),
                     order_by=None if body.order_by is None else to_order_by(body.order_by),
                 )
             )
@@ -213,6 +215,11 @@ class Points:
 def _status(request: Request) -> str:
     # Every write is applied before it is answered; the word is what a client that did not wait expects.
     return "completed" if request.flag("wait") else "acknowledged"
+
+
+def _wanted_vectors(body: Retrieve | Scroll) -> Any:
+    # Qdrant knows the selector under two names.
+    return body.with_vectors if body.with_vector is None else body.with_vector
 
 
 def _no_shard_key(value: Any) -> None:

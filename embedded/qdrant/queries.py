@@ -6,13 +6,17 @@ import msgspec
 import qdrant_edge as edge
 from msgspec import Meta
 
+from embedded.qdrant import results
 from embedded.qdrant.collection import Collection
-from embedded.qdrant.config import CollectionConfig
+from embedded.qdrant.config import DEFAULT_VECTOR, CollectionConfig
 from embedded.qdrant.convert import fields, to_filter, to_payload_selector, to_vector_selector
+from embedded.qdrant.diversity import Diversify
 from embedded.qdrant.errors import ApiError, bad_request, not_built
 from embedded.qdrant.scoring import Order, kind_of, to_scoring
 from embedded.qdrant.validate import PointId
 from embedded.qdrant.vector_inputs import Find, LookupLocation, VectorInputs
+
+Object = dict[str, Any]
 
 MAX_PREFETCH_DEPTH = 16
 DEFAULT_LIMIT = 10
@@ -91,7 +95,12 @@ class Request(Stage, frozen=True, kw_only=True):
 
     with_payload: Any = None
     with_vector: Any = None
+    with_vectors: Any = None
     shard_key: Any = None
+
+    def wanted_vectors(self) -> Any:
+        """The selector of vectors, under either of its names."""
+        return self.with_vectors if self.with_vector is None else self.with_vector
 
 
 class QueryBody(Request, frozen=True, kw_only=True):
@@ -106,17 +115,42 @@ class QueryBatch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     searches: list[QueryBody]
 
 
-def to_query(body: QueryBody, collection: Collection, find: Find) -> edge.QueryRequest:
-    """One request in the engine's form. Raises ApiError for whatever the engine must not see."""
-    plan = Plan(body, collection, find)
-    # What is sampled comes in no order, so there is nothing to skip.
-    sampled = body.query is not None and kind_of(body.query) == "sample" and not body.prefetch
-    return plan.request(
-        checked_limit(body.limit),
-        offset=0 if sampled else min(body.offset or 0, MAX_LIMIT),
-        with_payload=to_payload_selector(body.with_payload, default=False),
-        with_vector=to_vector_selector(body.with_vector, collection.config),
-    )
+class Query:
+    """One query: what the engine is asked, and how its answer is shown."""
+
+    def __init__(self, body: QueryBody, collection: Collection, find: Find) -> None:
+        """Raises ApiError for whatever the engine must not see."""
+        plan = Plan(body, collection, find)
+        # What is sampled comes in no order, so there is nothing to skip.
+        sampled = body.query is not None and kind_of(body.query) == "sample" and not body.prefetch
+        limit, offset = checked_limit(body.limit), 0 if sampled else min(body.offset or 0, MAX_LIMIT)
+        vectors = to_vector_selector(body.wanted_vectors(), collection.config)
+        payload = to_payload_selector(body.with_payload, default=False)
+        self._vectors, self._diversify = vectors, plan.diversify
+        self._page = slice(offset, offset + limit)
+        if plan.diversify is not None:
+            limit, offset = max(plan.diversify.candidates, 1), 0
+            vectors = vectors if vectors is True else [*(vectors or []), plan.diversify.name]
+        self.request = plan.request(limit, offset=offset, with_payload=payload, with_vector=vectors)
+
+    def shown(self, points: list[edge.ScoredPoint]) -> list[Object]:
+        """The points that the engine found, as plain values for JSON."""
+        if self._diversify is not None:
+            points = self._diversify.picked(points[: self._diversify.candidates], self._page.stop)[self._page]
+        found = [results.scored(point) for point in points]
+        if self._vectors is not True:
+            # Where results were made to differ, they carry the vectors that they were compared by.
+            for point in found:
+                if "vector" in point:
+                    _keep_vectors(point, self._vectors)
+        return found
+
+
+def _keep_vectors(point: Object, wanted: bool | list[str]) -> None:
+    if wanted is False:
+        del point["vector"]
+    elif isinstance(wanted, list) and isinstance(point["vector"], dict) and DEFAULT_VECTOR not in wanted:
+        point["vector"] = {name: value for name, value in point["vector"].items() if name in wanted}
 
 
 class Plan:
@@ -136,6 +170,11 @@ class Plan:
     def order(self) -> Order | None:
         """Which scores are the better ones, or None where scores say nothing about the order."""
         return self._parts.order
+
+    @property
+    def diversify(self) -> Diversify | None:
+        """What remains to be done with the points that the engine finds."""
+        return self._parts.diversify
 
     def request(
         self,
@@ -196,15 +235,18 @@ class _Parts:
         self.params = stage.params.for_engine(config) if stage.params else None
         self.query: Any = None
         self.order: Order | None = None
+        self.diversify: Diversify | None = None
         if stage.query is not None:
             inputs = VectorInputs(context.collection, stage.using, stage.lookup_from, context.find)
             scoring = to_scoring(stage.query, inputs, limit)
-            self.query, self.order = scoring.query, scoring.order
+            self.query, self.order, self.diversify = scoring.query, scoring.order, scoring.diversify
             context.used.update(inputs.used)
 
 
 def _prefetch(stage: Stage, context: _Context, depth: int) -> edge.Prefetch:
     parts = _Parts(stage, context, depth)
+    if parts.diversify is not None:
+        raise not_built("`mmr` over sparse vectors in a prefetch")
     return edge.Prefetch(
         parts.limit,
         query=parts.query,

@@ -8,6 +8,7 @@ import qdrant_edge as edge
 
 from embedded.qdrant.averages import recommended
 from embedded.qdrant.convert import fields, integer, number, text
+from embedded.qdrant.diversity import Diversify
 from embedded.qdrant.errors import ApiError, bad_request
 from embedded.qdrant.formula import to_formula
 from embedded.qdrant.validate import shortened
@@ -32,6 +33,8 @@ class Scoring:
 
     query: Any
     order: Order | None = "desc"
+    diversify: Diversify | None = None
+    """What remains to be done with the points that the engine finds."""
 
 
 def kind_of(query: Any) -> str:
@@ -84,6 +87,10 @@ def _nearest_or_mmr(query: Any, inputs: VectorInputs, limit: int) -> Scoring:
         raise _invalid("internal.query.mmr.diversity", diversity, "must be from 0.0 to 1.0")
     if candidates > MAX_MMR_CANDIDATES:
         raise _invalid("internal.query.mmr.candidates_limit", candidates, f"must be from 0 to {MAX_MMR_CANDIDATES}")
+    if inputs.name in inputs.config.sparse:
+        # The engine knows this for dense vectors only.
+        nearest = edge.Query.Nearest(vector, inputs.name)
+        return Scoring(nearest, None, Diversify(inputs.name, 1 - diversity, candidates))
     return Scoring(edge.Mmr(vector, 1 - diversity, candidates, inputs.name or None), None)
 
 
@@ -95,10 +102,14 @@ def _recommend(query: Any, inputs: VectorInputs, _limit: int) -> Scoring:
         raise bad_request("`recommend.strategy` is average_vector, best_score or sum_scores")
     positives = inputs.vectors(given.get("positive"), "`recommend.positive`")
     negatives = inputs.vectors(given.get("negative"), "`recommend.negative`")
+    if not positives and not negatives:
+        raise ApiError(
+            422,
+            "Validation error in JSON body: [internal.query.recommend: "
+            "at least one positive or negative example is required]",
+        )
     if strategy == "average_vector":
         return _nearest(inputs, inputs.checked(recommended(positives, negatives)))
-    if not positives and not negatives:
-        raise bad_request("At least one positive or negative vector ID required with this strategy")
     build = edge.Query.RecommendBestScore if strategy == "best_score" else edge.Query.RecommendSumScores
     return Scoring(build(edge.RecommendQuery(positives, negatives), inputs.name or None))
 
@@ -131,6 +142,12 @@ def _feedback(query: Any, inputs: VectorInputs, _limit: int) -> Scoring:
     target, items = inputs.vector(given.get("target")), given.get("feedback")
     if not isinstance(items, list):
         raise bad_request("`relevance_feedback.feedback` is a list of examples with scores")
+    if not items:
+        raise ApiError(
+            422,
+            "Validation error in JSON body: [internal.query.relevance_feedback.feedback: "
+            "feedback elements must be non-empty]",
+        )
     feedback: list[edge.FeedbackItem] = []
     for item in items:
         example = fields(item, frozenset({"example", "score"}), "an item of feedback")

@@ -99,7 +99,7 @@ def vector_name(config: CollectionConfig, name: str | None) -> str:
     name = name or DEFAULT_VECTOR
     if name in config.vectors or name in config.sparse:
         return name
-    raise bad_request(f"Not existing vector name error: {name or '(default)'}; there are {_listed(config)}")
+    raise bad_request(f"Not existing vector name error: {name}")
 
 
 def vector(config: CollectionConfig, name: str, value: Any) -> EngineVector:
@@ -199,7 +199,3 @@ def _within(value: Any, levels: int) -> bool:
         return False
     items = value.values() if type(value) is dict else value
     return all(_within(item, levels - 1) for item in items if type(item) is dict or type(item) is list)
-
-
-def _listed(config: CollectionConfig) -> str:
-    return ", ".join(f"`{name or '(default)'}`" for name in config.names())

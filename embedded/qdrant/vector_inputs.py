@@ -31,23 +31,17 @@ class VectorInputs:
         self.config = searched.config
         self.used: set[PointId] = set()
         """Points of the searched collection that vectors were taken from."""
-        self._searched, self._using, self._lookup_from, self._find = searched, using, lookup_from, find
+        self._searched, self._using = searched, using
+        self._source, self._source_name = searched, None if lookup_from is None else lookup_from.vector
+        if lookup_from is not None:
+            if lookup_from.shard_key is not None:
+                raise not_built("shard keys")
+            self._source = find(lookup_from.collection)
 
     @cached_property
     def name(self) -> str:
         """The vector that is searched. Raises ApiError where there is none of that name."""
         return vector_name(self.config, self._using)
-
-    @cached_property
-    def _source(self) -> tuple[Collection, str]:
-        """The collection and the vector name that ids stand for."""
-        place = self._lookup_from
-        if place is None:
-            return self._searched, self.name
-        if place.shard_key is not None:
-            raise not_built("shard keys")
-        found = self._find(place.collection)
-        return found, vector_name(found.config, self.name if place.vector is None else place.vector)
 
     def vector(self, value: Any) -> EngineVector:
         """One vector input in the engine's form. Raises ApiError."""
@@ -72,8 +66,10 @@ class VectorInputs:
         return vector(self.config, self.name, value)
 
     def _stored(self, wanted: PointId) -> EngineVector:
-        source, name = self._source
-        found = source.stored_vector(wanted, name)
+        source, name = self._source, self.name if self._source_name is None else self._source_name
+        if name not in source.config.names():
+            source.require_points([wanted])
+        found = source.stored_vector(wanted, vector_name(source.config, name))
         if source is not self._searched:
             return self.checked(found)
         self.used.add(wanted)
