@@ -101,10 +101,10 @@ class _Gathered:
     def add(self, points: list[edge.ScoredPoint]) -> None:
         """Put points where they belong; a point with several values is in several groups."""
         for point in points:
-            keys = dict.fromkeys(_values(point.payload, self._path))
+            keys = _values(point.payload, self._path)
             if not all(type(key) in (str, int) for key in keys):
                 continue
-            for key in keys:
+            for key in dict.fromkeys(keys):
                 self._groups.setdefault(key, {}).setdefault(point.id, point)
                 self._ids.add(point.id)
 
@@ -186,9 +186,8 @@ def _add_lookup(groups: list[Object], given: str | WithLookup, find: Find) -> No
     records = source.read(lambda shard: shard.retrieve(ids, payload, vectors)) if ids else []
     shown = {results.wire_id(record.id): results.record(record) for record in records}
     for group in groups:
-        record = shown.get(keys.get(group["id"]))
-        if record is not None:
-            group["lookup"] = record
+        if keys.get(group["id"]) in shown:
+            group["lookup"] = shown[keys[group["id"]]]
 
 
 def _as_point_id(key: GroupId) -> Any:

@@ -13,7 +13,6 @@ from embedded.qdrant.convert import fields, to_filter, to_payload_selector, to_v
 from embedded.qdrant.diversity import Diversify
 from embedded.qdrant.errors import ApiError, bad_request, not_built
 from embedded.qdrant.scoring import Order, kind_of, to_scoring
-from embedded.qdrant.validate import PointId
 from embedded.qdrant.vector_inputs import Find, LookupLocation, VectorInputs
 
 Object = dict[str, Any]
@@ -160,7 +159,7 @@ class Plan:
         """`widen` multiplies the limits of all prefetches. Raises ApiError."""
         if body.shard_key is not None:
             raise not_built("shard keys")
-        used: set[PointId] = set()
+        used: set[Any] = set()
         self._parts = _Parts(body, _Context(collection, find, used, widen), depth=0)
         self._threshold = body.score_threshold
         # A point is not an answer to the question which points are like it.
@@ -216,7 +215,7 @@ class _Context(msgspec.Struct, frozen=True):
 
     collection: Collection
     find: Find
-    used: set[PointId]
+    used: set[Any]
     widen: int
 
 
@@ -228,7 +227,6 @@ class _Parts:
             raise bad_request(f"prefetches can be nested {MAX_PREFETCH_DEPTH} levels deep")
         limit, config = checked_limit(stage.limit), context.collection.config
         inner = stage.prefetch if isinstance(stage.prefetch, list) else [stage.prefetch] if stage.prefetch else []
-        _check_combination(stage, bool(inner))
         self.limit = min(limit * context.widen, MAX_LIMIT)
         self.prefetches = [_prefetch(each, context, depth + 1) for each in inner]
         self.filter = to_filter(stage.filter, config)
@@ -241,6 +239,8 @@ class _Parts:
             scoring = to_scoring(stage.query, inputs, limit)
             self.query, self.order, self.diversify = scoring.query, scoring.order, scoring.diversify
             context.used.update(inputs.used)
+        # Last, as in Qdrant: a point that is not there is told first.
+        _check_combination(stage, bool(inner))
 
 
 def _prefetch(stage: Stage, context: _Context, depth: int) -> edge.Prefetch:
