@@ -7,6 +7,7 @@ from embedded.qdrant.errors import not_built
 from embedded.qdrant.http import Handler, Request, Router, Server
 from embedded.qdrant.optimizing import Optimizer
 from embedded.qdrant.points import Points
+from embedded.qdrant.searches import Searches
 from embedded.qdrant.service import Service
 from embedded.qdrant.snapshots import Snapshots
 from embedded.qdrant.store import Store
@@ -22,11 +23,6 @@ _NOT_BUILT = {
         ("PUT", f"{_COLLECTION}/shards"),
         ("POST", f"{_COLLECTION}/shards/delete"),
     ],
-    "queries in groups": [("POST", f"{_COLLECTION}/points/query/groups")],
-    "distance matrices": [
-        ("POST", f"{_COLLECTION}/points/search/matrix/pairs"),
-        ("POST", f"{_COLLECTION}/points/search/matrix/offsets"),
-    ],
     "the old search API (use points/query)": [
         ("POST", f"{_COLLECTION}/points/{kind}") for kind in ("search", "recommend", "discover")
     ],
@@ -38,8 +34,8 @@ _NOT_BUILT = {
 def create_app(store: Store, optimizer: Optimizer, api_key: str | None = None) -> Server:
     """The ASGI application over an open store, and what optimises it."""
     router = Router()
-    service, collections, points = Service(store), Collections(store, optimizer), Points(store)
-    snapshots = Snapshots(store, optimizer)
+    service, points, searches = Service(store), Points(store), Searches(store)
+    collections, snapshots = Collections(store, optimizer), Snapshots(store, optimizer)
     for path, handler in (
         ("/", service.root),
         ("/healthz", service.healthy),
@@ -75,8 +71,11 @@ def create_app(store: Store, optimizer: Optimizer, api_key: str | None = None) -
         ("POST", "/points/scroll", points.scroll),
         ("POST", "/points/count", points.count),
         ("POST", "/facet", points.facet),
-        ("POST", "/points/query", points.query),
-        ("POST", "/points/query/batch", points.query_batch),
+        ("POST", "/points/query", searches.query),
+        ("POST", "/points/query/batch", searches.query_batch),
+        ("POST", "/points/query/groups", searches.query_groups),
+        ("POST", "/points/search/matrix/pairs", searches.matrix_pairs),
+        ("POST", "/points/search/matrix/offsets", searches.matrix_offsets),
         ("GET", "/points/{id}", points.get),
         ("GET", "/optimizations", collections.optimizations),
         ("GET", "/snapshots", snapshots.of_collection),

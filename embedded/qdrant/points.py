@@ -1,4 +1,4 @@
-"""What `/collections/{name}/points...` does: writes, reads, searches."""
+"""What `/collections/{name}/points...` does: writes and reads."""
 
 from typing import Annotated, Any
 
@@ -22,7 +22,8 @@ from embedded.qdrant.operations import (
     VectorNames,
     from_batch,
 )
-from embedded.qdrant.queries import Limit, QueryBatch, QueryBody, to_order_by, to_query
+from embedded.qdrant.queries import Limit
+from embedded.qdrant.scoring import to_order_by
 from embedded.qdrant.store import Store
 from embedded.qdrant.validate import point_id, point_ids
 
@@ -35,6 +36,7 @@ class Retrieve(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ids: list[Any]
     with_payload: Any = None
     with_vector: Any = None
+    with_vectors: Any = None
     shard_key: Any = None
 
 
@@ -46,6 +48,7 @@ class Scroll(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     filter: Any = None
     with_payload: Any = None
     with_vector: Any = None
+    with_vectors: Any = None
     order_by: Any = None
     shard_key: Any = None
 
@@ -86,8 +89,6 @@ _retrieve = msgspec.json.Decoder(Retrieve)
 _scroll = msgspec.json.Decoder(Scroll)
 _count = msgspec.json.Decoder(Count)
 _facet = msgspec.json.Decoder(Facet)
-_query = msgspec.json.Decoder(QueryBody)
-_query_batch = msgspec.json.Decoder(QueryBatch)
 
 
 class Points:
@@ -143,7 +144,7 @@ class Points:
         _no_shard_key(body.shard_key)
         ids: list[Any] = list(point_ids(body.ids))
         payload = to_payload_selector(body.with_payload, default=True)
-        vectors = to_vector_selector(body.with_vector, collection.config)
+        vectors = to_vector_selector(_wanted_vectors(body), collection.config)
         found = collection.read(lambda shard: shard.retrieve(ids, payload, vectors))
         return [results.record(point) for point in found]
 
@@ -169,7 +170,7 @@ class Points:
                     limit=body.limit or 10,
                     filter=to_filter(body.filter, collection.config),
                     with_payload=to_payload_selector(body.with_payload, default=True),
-                    with_vector=to_vector_selector(body.with_vector, collection.config),
+                    with_vector=to_vector_selector(_wanted_vectors(body), collection.config),
                     order_by=None if body.order_by is None else to_order_by(body.order_by),
                 )
             )
@@ -202,26 +203,6 @@ class Points:
         )
         return {"hits": [{"value": hit.value, "count": hit.count} for hit in found.hits]}
 
-    def query(self, request: Request) -> Object:
-        """POST /points/query."""
-        collection = self._collection(request)
-        body = request.json(_query)
-        found = collection.read(lambda shard: shard.query(to_query(body, collection.config, collection.stored_vector)))
-        return {"points": [results.scored(point) for point in found]}
-
-    def query_batch(self, request: Request) -> list[Object]:
-        """POST /points/query/batch: the engine plans them as one."""
-        collection = self._collection(request)
-        bodies = request.json(_query_batch).searches
-        if not bodies:
-            return []
-        found = collection.read(
-            lambda shard: shard.query_batch(
-                edge.QueryBatchRequest([to_query(body, collection.config, collection.stored_vector) for body in bodies])
-            )
-        )
-        return [{"points": [results.scored(point) for point in points]} for points in found]
-
     async def _write(self, request: Request, operation: Operation) -> Object:
         collection, status = self._collection(request), _status(request)
         number = await operation.prepared(collection.config).apply(collection)
@@ -234,6 +215,11 @@ class Points:
 def _status(request: Request) -> str:
     # Every write is applied before it is answered; the word is what a client that did not wait expects.
     return "completed" if request.flag("wait") else "acknowledged"
+
+
+def _wanted_vectors(body: Retrieve | Scroll) -> Any:
+    # Qdrant knows the selector under two names.
+    return body.with_vectors if body.with_vector is None else body.with_vector
 
 
 def _no_shard_key(value: Any) -> None:

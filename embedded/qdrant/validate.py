@@ -16,7 +16,8 @@ import msgspec
 import qdrant_edge as edge
 
 from embedded.qdrant.config import DEFAULT_VECTOR, CollectionConfig, VectorParams
-from embedded.qdrant.errors import ApiError, bad_request, not_built
+from embedded.qdrant.errors import ApiError, bad_request
+from embedded.qdrant.inference import embedded
 
 PointId = int | str
 """A point's id as it comes from the wire: an unsigned 64-bit integer or a UUID in any spelling."""
@@ -97,7 +98,7 @@ def vector_name(config: CollectionConfig, name: str | None) -> str:
     name = name or DEFAULT_VECTOR
     if name in config.vectors or name in config.sparse:
         return name
-    raise bad_request(f"Not existing vector name error: {name or '(default)'}; there are {_listed(config)}")
+    raise bad_request(f"Not existing vector name error: {name}")
 
 
 def vector(config: CollectionConfig, name: str, value: Any) -> EngineVector:
@@ -152,7 +153,8 @@ def _sparse_object(value: SparseObject | Mapping[str, Any]) -> SparseObject:
         except msgspec.ValidationError as error:
             raise bad_request(f"a vector object: {error}") from error
     if value.model is not None:
-        raise not_built("inference: send vectors, not texts or images")
+        document = embedded(value.text, value.model, value.options, query=False)
+        return SparseObject(document.indices, document.values)
     return value
 
 
@@ -196,7 +198,3 @@ def _within(value: Any, levels: int) -> bool:
         return False
     items = value.values() if type(value) is dict else value
     return all(_within(item, levels - 1) for item in items if type(item) is dict or type(item) is list)
-
-
-def _listed(config: CollectionConfig) -> str:
-    return ", ".join(f"`{name or '(default)'}`" for name in config.names())

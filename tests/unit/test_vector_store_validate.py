@@ -6,6 +6,7 @@ import shutil
 import struct
 import uuid
 from array import array
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from embedded.qdrant.convert import to_filter, to_payload_selector
 from embedded.qdrant.errors import ApiError
 from embedded.qdrant.formula import to_formula
 from embedded.qdrant.operations import from_batch
-from embedded.qdrant.queries import QueryBody, to_query
+from embedded.qdrant.queries import Query, QueryBody
 from embedded.qdrant.results import short_floats
 from embedded.qdrant.schema import CreateCollection
 
@@ -29,6 +30,9 @@ CONFIG = CollectionConfig(
     vectors={"dense": VectorParams(2, "Cosine"), "": VectorParams(1, "Dot")},
     sparse={"lexical": SparseParams()},
 )
+
+UNOPENED = Collection("unopened", Path("nowhere"), CollectionRecord("unopened", CONFIG), 0)
+QUERIES = ("nearest", "recommend", "discover", "context", "relevance_feedback", "fusion", "rrf", "order_by", "sample")
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -106,7 +110,7 @@ def test_sparse_vectors_are_put_in_order() -> None:
 def test_a_query_without_a_name_means_the_default_vector() -> None:
     named = CollectionConfig(vectors={"dense": VectorParams(2, "Cosine")})
     assert validate.vector_name(CONFIG, None) == ""
-    with pytest.raises(ApiError, match="there are `dense`"):
+    with pytest.raises(ApiError, match="Not existing vector name"):
         validate.vector_name(named, None)
 
 
@@ -182,7 +186,8 @@ def test_any_json_is_converted_or_refused(value: Any) -> None:
         lambda: to_filter({"must": [{"key": "a", "match": value}]}, CONFIG),
         lambda: to_payload_selector(value, default=True),
         lambda: to_formula({"formula": value}, CONFIG),
-        lambda: to_query(QueryBody(query=value), CONFIG, lambda _id, _name: [1.0]),
+        lambda: Query(QueryBody(query=value), UNOPENED, lambda _name: UNOPENED),
+        *(partial(Query, QueryBody(query={kind: value}), UNOPENED, lambda _name: UNOPENED) for kind in QUERIES),
     )
     for attempt in attempts:
         try:
