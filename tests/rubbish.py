@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -417,6 +418,36 @@ def _bytes(draw: st.DrawFn, body: bytes) -> bytes:
         return body.replace(b'"', b'"\xff\xfe', draw(st.integers(1, 3)))
     given = {"rubbish": draw(st.binary(max_size=50)), "nothing": b"", "deep": b'{"must":[' * 20_000}
     return given[kind]
+
+
+def wrong_types() -> Iterator[Rubbish]:
+    """Every value of every route's body once, replaced by values of other types; what routes share is broken once."""
+    done: set[str] = set()
+    for method, path, body in SHAPES:
+        route = path.replace("{made}", "made-1")
+        for place in _places(body) if body is not None else []:
+            value = _at(body, place)
+            same = f"{method} {place[-2:]} {value!r}" if len(place) > 2 else f"{method} {path} {place}"
+            if same in done:
+                continue
+            done.add(same)
+            for wrong in ([], {}, [[1]], {"a": []}, "\ud800", -1, 1.5, True, None, float("nan"), 2**70):
+                content = json.dumps(_replaced(body, place, wrong)).encode()
+                yield Rubbish(method, route, "", content)
+
+
+def _at(body: Any, place: tuple[Any, ...]) -> Any:
+    for key in place:
+        body = body[key]
+    return body
+
+
+def _replaced(body: Any, place: tuple[Any, ...], value: Any) -> Any:
+    if not place:
+        return value
+    body = copy.deepcopy(body)
+    _at(body, place[:-1])[place[-1]] = value
+    return body
 
 
 @st.composite

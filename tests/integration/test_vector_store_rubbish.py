@@ -91,7 +91,7 @@ def test_rubbish_is_refused_and_harms_nothing(target: Target) -> None:
     known = target.contents()["known"]
     assert len(known) == KNOWN
 
-    @settings(max_examples=500, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(requests())
     def rubbish(request: Rubbish) -> None:
         answer = target.send(request)
