@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -24,14 +25,16 @@ class ServerProcess:
         port = ports.free_port()
         self.url = f"http://127.0.0.1:{port}"
         command = [sys.executable, "-m", "embedded.qdrant", "--data", str(data), "--port", str(port), *options]
+        # A key there is the one of the server at QDRANT_URL.
+        environment = {name: value for name, value in os.environ.items() if name != "QDRANT_API_KEY"}
         if log:
             with log.open("ab") as stream:
                 self.process: subprocess.Popen[Any] = subprocess.Popen(
-                    command, stdout=stream, stderr=subprocess.STDOUT, cwd=REPOSITORY
+                    command, stdout=stream, stderr=subprocess.STDOUT, cwd=REPOSITORY, env=environment
                 )
         else:
             self.process = subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=REPOSITORY
+                command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=REPOSITORY, env=environment
             )
 
     def wait_until_ready(self) -> ServerProcess:

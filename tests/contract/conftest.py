@@ -35,8 +35,7 @@ def url(store: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield _SERVER
         return
     folder = tmp_path_factory.mktemp("vectors")
-    # The key in the environment is the server's, and the embedded store would ask for it too.
-    server = ServerProcess(folder / "data", "--api-key", "", log=folder / "log").wait_until_ready()
+    server = ServerProcess(folder / "data", log=folder / "log").wait_until_ready()
     yield server.url
     server.stop()
 
