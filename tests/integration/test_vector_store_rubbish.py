@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import httpx
 import pytest
 from hypothesis import HealthCheck, given, note, settings
 
-from tests.rubbish import COLLECTION, INDEXES, SHAPES, Rubbish, point, requests
+from tests.rubbish import COLLECTION, INDEXES, SHAPES, Rubbish, point, requests, wrong_types
 from tests.vector_store import ServerProcess
 
 KNOWN = 50
@@ -106,6 +107,13 @@ def test_rubbish_is_refused_and_harms_nothing(target: Target) -> None:
     target.restart()
     assert target.contents() == before
     assert target.http.get("/readyz").status_code == 200
+
+
+def test_a_value_of_another_type_is_refused(target: Target) -> None:
+    """Some of the thousands that there are, the same each time."""
+    for request in random.Random(0).sample(list(wrong_types()), 300):
+        answer = target.send(request)
+        assert answer.status_code < 500 or answer.status_code == 501, f"{request}: {answer.text}"
 
 
 @pytest.mark.parametrize(("method", "path", "body"), SHAPES)
