@@ -12,7 +12,7 @@ TORCH := $(shell sed -n 's/^torch==//p' requirements.lock)
 # The stamp's name follows what is installed: a setup that was interrupted, or is out of date, has no stamp.
 STAMP := .venv/.installed-$(shell cat requirements.lock pyproject.toml | cksum | cut -d ' ' -f 1)
 
-.PHONY: help setup run test lint format bench lock clean clean-data
+.PHONY: help setup run test lint format bench qdrant-suite lock clean clean-data
 .DEFAULT_GOAL := help
 
 help:
@@ -21,6 +21,7 @@ help:
 	@echo "make lint       ruff, pyright and import-linter"
 	@echo "make format     let ruff format the code"
 	@echo "make bench      all benchmarks; make bench BENCH=name runs one"
+	@echo "make qdrant-suite SUITE=path   Qdrant's own API tests, of a checkout of its repository, on the embedded store"
 	@echo "make setup      only set up .venv"
 	@echo "make lock       resolve pyproject.toml afresh into requirements.lock"
 	@echo "make clean      remove .venv and caches; the data in .zhiyun stays (make clean-data removes that)"
@@ -66,6 +67,10 @@ format: setup
 
 bench: setup
 	$(BIN)/python -m bench $(BENCH)
+
+qdrant-suite: setup
+	@test -n "$(SUITE)" || { echo "name a checkout of Qdrant's repository: make qdrant-suite SUITE=path"; exit 1; }
+	$(BIN)/python -m tests.qdrant_openapi "$(SUITE)"
 
 # One file for everything, the development tools too. Resolved by the oldest Python that may be used, so that it suits all.
 lock:

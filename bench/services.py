@@ -31,8 +31,8 @@ def environment(**values: str) -> Generator[None]:
 
 
 @contextmanager
-def vector_store(home: Path) -> Generator[str]:
-    """A running embedded vector store; gives its URL."""
+def vector_store_process(home: Path) -> Generator[tuple[str, int]]:
+    """A running embedded vector store, its data in `home`/qdrant; gives its URL and the number of its process."""
     port = ports.free_port()
     service = Service(
         name="qdrant",
@@ -40,8 +40,15 @@ def vector_store(home: Path) -> Generator[str]:
         ready=probes.http(f"http://127.0.0.1:{port}/readyz"),
         folder=REPOSITORY,
     )
-    with running(service, home / "qdrant.log"):
-        yield f"http://127.0.0.1:{port}"
+    with running(service, home / "qdrant.log") as process:
+        yield f"http://127.0.0.1:{port}", process.pid
+
+
+@contextmanager
+def vector_store(home: Path) -> Generator[str]:
+    """A running embedded vector store; gives its URL."""
+    with vector_store_process(home) as (url, _):
+        yield url
 
 
 @contextmanager

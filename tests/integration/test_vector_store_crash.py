@@ -15,8 +15,6 @@ from pathlib import Path
 import httpx
 import pytest
 
-pytestmark = pytest.mark.skipif(bool(os.environ.get("QDRANT_TEST_URL")), reason="kills its own server process")
-
 SIZE = 16
 BATCH = 40
 KILLS = 50

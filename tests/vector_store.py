@@ -1,0 +1,64 @@
+"""The embedded vector store as a process, for tests that start, stop or kill it themselves."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+from qdrant_client import QdrantClient
+
+from embedded import ports
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+class ServerProcess:
+    """A server process over a data folder."""
+
+    def __init__(self, data: Path, *options: str, log: Path | None = None) -> None:
+        """Start it; what it says goes to `log`, or else to pipes that a test reads once it has ended."""
+        port = ports.free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        command = [sys.executable, "-m", "embedded.qdrant", "--data", str(data), "--port", str(port), *options]
+        # A key there is the one of the server at QDRANT_URL.
+        environment = {name: value for name, value in os.environ.items() if name != "QDRANT_API_KEY"}
+        if log:
+            with log.open("ab") as stream:
+                self.process: subprocess.Popen[Any] = subprocess.Popen(
+                    command, stdout=stream, stderr=subprocess.STDOUT, cwd=REPOSITORY, env=environment
+                )
+        else:
+            self.process = subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=REPOSITORY, env=environment
+            )
+
+    def wait_until_ready(self) -> ServerProcess:
+        """Give itself once it answers. Raises AssertionError when it ends, or is silent for 10 s."""
+        for _ in range(200):
+            if self.process.poll() is not None:
+                raise AssertionError(f"the server ended: {self.process.communicate()[1]}")
+            try:
+                httpx.get(f"{self.url}/healthz", timeout=1)
+                return self
+            except httpx.TransportError:
+                time.sleep(0.05)
+        raise AssertionError("the server did not answer within 10 s")
+
+    def stop(self) -> int:
+        """End it as the supervisor would; gives the exit code."""
+        self.process.terminate()
+        code = self.process.wait(timeout=20)
+        for stream in (self.process.stdout, self.process.stderr):
+            if stream:
+                stream.close()
+        return code
+
+
+def connect(url: str, api_key: str | None = None) -> QdrantClient:
+    """A client that does not ask for the version: it would in a thread that may outlive a server stopped soon."""
+    return QdrantClient(url=url, api_key=api_key, timeout=30, check_compatibility=False)
