@@ -8,7 +8,7 @@ import qdrant_edge as edge
 
 from embedded.qdrant import indexes
 from embedded.qdrant.collection import Collection
-from embedded.qdrant.config import creation
+from embedded.qdrant.config import SparseParams, creation
 from embedded.qdrant.engine import guarded
 from embedded.qdrant.errors import bad_request
 from embedded.qdrant.http import Request
@@ -77,9 +77,16 @@ class Collections:
         self._store.create(request.path["name"], request.json(_create))
         return True
 
-    def update(self, request: Request) -> bool:
-        """PATCH /collections/{name}."""
-        self._store.update(request.path["name"], request.json(_update))
+    async def update(self, request: Request) -> bool:
+        """PATCH /collections/{name}. What says how segments are built is followed when they are built again."""
+        collection, body = self._store.get(request.path["name"]), request.json(_update)
+        before = collection.config.sparse
+        self._store.update(request.path["name"], body)
+        if _modifiers(before) != _modifiers(collection.config.sparse):
+            # That is how queries are answered, so it is in force at once.
+            await self._optimizer.cancel(collection)
+            async with collection.upkeep:
+                collection.reload()
         return True
 
     def delete(self, request: Request) -> bool:
@@ -172,6 +179,10 @@ class Collections:
 
 async def _applied(collection: Collection, operation: Callable[[], edge.UpdateOperation]) -> Object:
     return {"operation_id": await collection.update(guarded(operation)), "status": "completed"}
+
+
+def _modifiers(sparse: dict[str, SparseParams]) -> Object:
+    return {name: params.modifier or "none" for name, params in sparse.items()}
 
 
 def _listed(aliases: dict[str, str]) -> Object:

@@ -18,6 +18,7 @@ import pytest
 SIZE = 16
 BATCH = 40
 KILLS = 50
+KINDS = ("insert", "change", "delete", "release", "snapshot", "recover")
 
 
 def start(data: Path) -> tuple[subprocess.Popen[bytes], str]:
@@ -65,7 +66,7 @@ class Writer:
                 return
 
     def _write_one(self, http: httpx.Client) -> None:
-        kinds = ["insert"] * 12 + ["change"] * 6 + ["delete"] * 4 + ["release", "snapshot", "recover"]
+        kinds = ["insert"] * 12 + ["change"] * 6 + ["delete"] * 4 + ["release"] + ["snapshot"] * 2 + ["recover"] * 2
         kind = self.chance.choice(kinds)
         if kind == "recover" and not self.snapshots:
             kind = "snapshot"
@@ -146,7 +147,7 @@ def test_every_acknowledged_write_survives_kill_9_at_any_moment(tmp_path: Path) 
         for _ in range(KILLS):
             thread = threading.Thread(target=writer.write, args=(url,))
             thread.start()
-            time.sleep(writer.chance.uniform(0.1, 1.5))
+            time.sleep(writer.chance.uniform(0.1, 2.0))
             os.kill(process.pid, signal.SIGKILL)
             process.wait()
             thread.join()
@@ -160,8 +161,8 @@ def test_every_acknowledged_write_survives_kill_9_at_any_moment(tmp_path: Path) 
             assert metadata.get("live_release", 0) in (writer.live_release, writer.next_release)
             writer.live_release = metadata.get("live_release", 0)
             optimised = generation(tmp_path) - writer.acknowledged["recover"]
-        assert min(writer.acknowledged[kind] for kind in ("insert", "change", "delete", "snapshot", "recover")) >= 5
-        assert optimised >= 5, "the kills are to come in the midst of optimising"
+        # The kills are to come in the midst of all of them.
+        assert min(optimised, *(writer.acknowledged[kind] for kind in KINDS)) >= 3, (optimised, writer.acknowledged)
         listed = {each["name"] for each in httpx.get(f"{url}/collections/c/snapshots").json()["result"]}
         assert listed >= set(writer.snapshots)
         for name in list(writer.snapshots)[-3:]:
