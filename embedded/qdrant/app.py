@@ -24,12 +24,6 @@ _NOT_BUILT = {
         ("GET", "/snapshots"),
         ("POST", "/snapshots"),
     ],
-    "a cluster": [("GET", "/cluster"), ("GET", f"{_COLLECTION}/cluster"), ("POST", f"{_COLLECTION}/cluster")],
-    "shard keys": [
-        ("GET", f"{_COLLECTION}/shards"),
-        ("PUT", f"{_COLLECTION}/shards"),
-        ("POST", f"{_COLLECTION}/shards/delete"),
-    ],
     "queries in groups": [("POST", f"{_COLLECTION}/points/query/groups")],
     "distance matrices": [
         ("POST", f"{_COLLECTION}/points/search/matrix/pairs"),
@@ -42,8 +36,6 @@ _NOT_BUILT = {
     "the old search API (use points/query)": [
         ("POST", f"{_COLLECTION}/points/{kind}") for kind in ("search", "recommend", "discover")
     ],
-    "telemetry": [("GET", "/telemetry")],
-    "issues": [("GET", "/issues"), ("DELETE", "/issues")],
     "a report of optimizations": [("GET", f"{_COLLECTION}/optimizations")],
 }
 
@@ -58,11 +50,17 @@ def create_app(store: Store, api_key: str | None = None) -> Server:
         ("/livez", service.healthy),
         ("/readyz", service.ready),
         ("/metrics", service.metrics),
+        ("/telemetry", service.telemetry),
+        ("/issues", service.issues),
+        ("/cluster", service.cluster),
         ("/aliases", collections.aliases),
         ("/collections", collections.names),
     ):
         router.add("GET", path, handler)
     router.add("POST", "/collections/aliases", collections.change_aliases)
+    router.add("DELETE", "/issues", service.clear_issues)
+    router.add("POST", "/cluster/recover", service.standalone)
+    router.add("DELETE", "/cluster/peer/{peer}", service.standalone)
     for method, path, handler in (
         ("GET", "", collections.get),
         ("PUT", "", collections.create),
@@ -70,6 +68,11 @@ def create_app(store: Store, api_key: str | None = None) -> Server:
         ("DELETE", "", collections.delete),
         ("GET", "/exists", collections.exists),
         ("GET", "/aliases", collections.aliases_of),
+        ("GET", "/cluster", service.collection_cluster),
+        ("POST", "/cluster", service.collection_standalone),
+        ("GET", "/shards", service.collection_standalone),
+        ("PUT", "/shards", service.collection_standalone),
+        ("POST", "/shards/delete", service.collection_standalone),
         ("PUT", "/index", collections.create_index),
         ("DELETE", "/index/{field}", collections.delete_index),
         ("PUT", "/points", points.upsert),

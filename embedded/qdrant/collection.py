@@ -75,6 +75,11 @@ class Collection:
         """What the collection was created with."""
         return self.record.config
 
+    @property
+    def operations(self) -> int:
+        """How many operations were applied since the start; the last one's number."""
+        return self._operations
+
     def open(self) -> None:
         """Load the shard. A failure is kept, logged and told to whoever asks; other collections go on."""
         place = generation_folder(self.folder, self.record.generation)

@@ -24,6 +24,11 @@ def bad_request(message: str) -> ApiError:
     return ApiError(400, f"Wrong input: {message}")
 
 
+def invalid(message: str) -> ApiError:
+    """A value of the right type that is not allowed (422)."""
+    return ApiError(422, f"Validation error in JSON body: [{message}]")
+
+
 def not_found(message: str) -> ApiError:
     """What the caller names does not exist (404)."""
     return ApiError(404, f"Not found: {message}")

@@ -7,7 +7,6 @@ JSON body, and the time a framework takes for each request would be as long as t
 import hmac
 import logging
 import time
-from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -15,7 +14,9 @@ from urllib.parse import parse_qsl, unquote
 
 import msgspec
 
+from embedded.qdrant.durations import RequestDurations
 from embedded.qdrant.errors import ApiError, bad_request
+from embedded.qdrant.parameters import check_shared
 
 T = TypeVar("T")
 Scope = MutableMapping[str, Any]
@@ -110,8 +111,7 @@ class Server:
         self._router = router
         self._key = api_key.encode() if api_key else None
         self._open_paths = open_paths
-        self.replies: Counter[tuple[str, str, int]] = Counter()
-        self.seconds: defaultdict[tuple[str, str], float] = defaultdict(float)
+        self.durations = RequestDurations()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request."""
@@ -120,14 +120,14 @@ class Server:
         started = time.perf_counter()
         pattern, status, body, content_type = await self._answer(scope, receive, started)
         method = scope["method"]
-        self.replies[method, pattern, status] += 1
-        self.seconds[method, pattern] += time.perf_counter() - started
+        if pattern:
+            self.durations.add(method, pattern, scope["path"], status, time.perf_counter() - started)
         headers = [(b"content-type", content_type), (b"content-length", str(len(body)).encode())]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": b"" if method == "HEAD" else body})
 
     async def _answer(self, scope: Scope, receive: Receive, started: float) -> tuple[str, int, bytes, bytes]:
-        pattern = "other"
+        pattern = ""
         try:
             headers = dict(scope["headers"])
             path = scope["raw_path"].decode("latin-1") if scope.get("raw_path") else scope["path"]
@@ -136,6 +136,7 @@ class Server:
             pattern, handler, values = self._router.find(method, path)
             body = await _read_body(receive, headers)
             query = dict(parse_qsl(scope["query_string"].decode("latin-1")))
+            check_shared(query)
             result = handler(Request(values, query, body))
             if isinstance(result, Awaitable):
                 result = await result

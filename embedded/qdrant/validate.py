@@ -58,6 +58,13 @@ def collection_name(name: str) -> str:
     return name
 
 
+def checked_path(name: str) -> None:
+    """Raise ApiError (422) if no collection can have this name of a request's path for its length."""
+    if not 0 < len(name) <= MAX_NAME_LENGTH:
+        told = f"value {shortened(name)} invalid, must be from 1 to {MAX_NAME_LENGTH} characters"
+        raise ApiError(422, f"Validation error in path parameters: [collection_name: {told}]")
+
+
 def point_id(value: Any) -> PointId:
     """The id in the engine's form: an int, or a UUID in its canonical spelling."""
     if type(value) is int:
