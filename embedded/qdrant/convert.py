@@ -7,7 +7,7 @@ import msgspec
 import qdrant_edge as edge
 
 from embedded.qdrant.config import CollectionConfig
-from embedded.qdrant.errors import bad_request
+from embedded.qdrant.errors import ApiError, bad_request, invalid
 from embedded.qdrant.validate import MAX_FILTER_DEPTH, point_ids, shortened, vector_name
 
 Object = dict[str, Any]
@@ -144,7 +144,7 @@ def _min_should(value: Any, config: CollectionConfig, depth: int) -> edge.MinSho
 
 def _field(given: Object) -> edge.FieldCondition:
     if len(given) < 2:
-        raise bad_request(f"the condition on `{given['key']}` says nothing: give match, range, is_empty, ...")
+        raise invalid(f"filter: At least one field condition must be specified for `{given['key']}`")
     converted = {name: _FIELD_PARTS[name](value) for name, value in given.items()}
     return edge.FieldCondition(**converted)
 
@@ -277,6 +277,10 @@ def _slice(value: Any, _config: CollectionConfig, _depth: int) -> Condition:
         integer(given.get("total"), "`slice.total`", 1),
         integer(given.get("index"), "`slice.index`"),
     )
+    if index >= total:
+        raise ApiError(
+            422, f"Validation error in JSON body: [slice.index: value {index} invalid, must be below {total}]"
+        )
     # The class is there, but the wheel's stubs leave it out.
     return edge.SliceCondition(total, index)  # pyright: ignore[reportAttributeAccessIssue]
 

@@ -91,13 +91,8 @@ class Service:
         }
 
     def standalone(self, _request: Request) -> Object:
-        """What changes a cluster or its peers."""
+        """What changes a cluster, its peers, or the shards of a collection."""
         raise ApiError(405, "Qdrant is running in standalone mode")
-
-    def collection_standalone(self, request: Request) -> Object:
-        """What changes the shards of a collection."""
-        self._store.get(request.path["name"])
-        raise ApiError(400, "Bad request: Distributed mode disabled")
 
     def _durations(self) -> RequestDurations:
         return self.server.durations if self.server else RequestDurations()
