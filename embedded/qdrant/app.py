@@ -17,17 +17,9 @@ OPEN_PATHS = frozenset({"/", "/healthz", "/livez", "/readyz"})
 
 _COLLECTION = "/collections/{name}"
 _NOT_BUILT = {
-    "a cluster": [("GET", "/cluster"), ("GET", f"{_COLLECTION}/cluster"), ("POST", f"{_COLLECTION}/cluster")],
-    "shard keys": [
-        ("GET", f"{_COLLECTION}/shards"),
-        ("PUT", f"{_COLLECTION}/shards"),
-        ("POST", f"{_COLLECTION}/shards/delete"),
-    ],
     "the old search API (use points/query)": [
         ("POST", f"{_COLLECTION}/points/{kind}") for kind in ("search", "recommend", "discover")
     ],
-    "telemetry": [("GET", "/telemetry")],
-    "issues": [("GET", "/issues"), ("DELETE", "/issues")],
 }
 
 
@@ -42,11 +34,17 @@ def create_app(store: Store, optimizer: Optimizer, api_key: str | None = None) -
         ("/livez", service.healthy),
         ("/readyz", service.ready),
         ("/metrics", service.metrics),
+        ("/telemetry", service.telemetry),
+        ("/issues", service.issues),
+        ("/cluster", service.cluster),
         ("/aliases", collections.aliases),
         ("/collections", collections.names),
     ):
         router.add("GET", path, handler)
     router.add("POST", "/collections/aliases", collections.change_aliases)
+    router.add("DELETE", "/issues", service.clear_issues)
+    router.add("POST", "/cluster/recover", service.standalone)
+    router.add("DELETE", "/cluster/peer/{peer}", service.standalone)
     for method, path, handler in (
         ("GET", "", collections.get),
         ("PUT", "", collections.create),
@@ -54,6 +52,11 @@ def create_app(store: Store, optimizer: Optimizer, api_key: str | None = None) -
         ("DELETE", "", collections.delete),
         ("GET", "/exists", collections.exists),
         ("GET", "/aliases", collections.aliases_of),
+        ("GET", "/cluster", service.collection_cluster),
+        ("POST", "/cluster", service.standalone),
+        ("GET", "/shards", service.standalone),
+        ("PUT", "/shards", service.standalone),
+        ("POST", "/shards/delete", service.standalone),
         ("PUT", "/index", collections.create_index),
         ("DELETE", "/index/{field}", collections.delete_index),
         ("PUT", "/vectors/{vector}", collections.create_vector),

@@ -7,7 +7,7 @@ import msgspec
 import qdrant_edge as edge
 
 from embedded.qdrant.config import CollectionConfig
-from embedded.qdrant.errors import ApiError, bad_request
+from embedded.qdrant.errors import ApiError, bad_request, invalid
 from embedded.qdrant.validate import MAX_FILTER_DEPTH, point_ids, shortened, vector_name
 
 Object = dict[str, Any]
@@ -144,7 +144,7 @@ def _min_should(value: Any, config: CollectionConfig, depth: int) -> edge.MinSho
 
 def _field(given: Object) -> edge.FieldCondition:
     if len(given) < 2:
-        raise bad_request(f"the condition on `{given['key']}` says nothing: give match, range, is_empty, ...")
+        raise invalid(f"filter: At least one field condition must be specified for `{given['key']}`")
     converted = {name: _FIELD_PARTS[name](value) for name, value in given.items()}
     return edge.FieldCondition(**converted)
 

@@ -9,7 +9,6 @@ import hmac
 import logging
 import os
 import time
-from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +17,10 @@ from urllib.parse import parse_qsl, quote, unquote
 
 import msgspec
 
+from embedded.qdrant.durations import RequestDurations
 from embedded.qdrant.errors import ApiError, bad_request, not_found
 from embedded.qdrant.files import PIECE
+from embedded.qdrant.parameters import check_shared
 
 T = TypeVar("T")
 Scope = MutableMapping[str, Any]
@@ -134,8 +135,7 @@ class Server:
         self._router = router
         self._key = api_key.encode() if api_key else None
         self._open_paths = open_paths
-        self.replies: Counter[tuple[str, str, int]] = Counter()
-        self.seconds: defaultdict[tuple[str, str], float] = defaultdict(float)
+        self.durations = RequestDurations()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request."""
@@ -144,8 +144,8 @@ class Server:
         started = time.perf_counter()
         pattern, answer = await self._answer(scope, receive, started)
         method = scope["method"]
-        self.replies[method, pattern, answer.status] += 1
-        self.seconds[method, pattern] += time.perf_counter() - started
+        if pattern:
+            self.durations.add(method, pattern, scope["path"], answer.status, time.perf_counter() - started)
         if isinstance(answer, _File):
             await _send_file(answer, send, with_body=method != "HEAD")
             return
@@ -154,7 +154,7 @@ class Server:
         await send({"type": "http.response.body", "body": b"" if method == "HEAD" else answer.body})
 
     async def _answer(self, scope: Scope, receive: Receive, started: float) -> "tuple[str, Plain | _File]":
-        pattern = "other"
+        pattern = ""
         try:
             headers = dict(scope["headers"])
             path = scope["raw_path"].decode("latin-1") if scope.get("raw_path") else scope["path"]
@@ -162,6 +162,7 @@ class Server:
             method = "GET" if scope["method"] == "HEAD" else scope["method"]
             pattern, handler, values = self._router.find(method, path)
             query = dict(parse_qsl(scope["query_string"].decode("latin-1")))
+            check_shared(query)
             content_type = headers.get(b"content-type", b"").decode("latin-1")
             if (method, pattern) in self._router.streaming:
                 request = Request(values, query, b"", content_type, _body_in_pieces(receive))

@@ -15,8 +15,17 @@ from embedded.qdrant.collection import Collection
 from embedded.qdrant.config import CollectionConfig
 from embedded.qdrant.convert import to_filter
 from embedded.qdrant.engine import guarded
-from embedded.qdrant.errors import ApiError, bad_request, not_built
-from embedded.qdrant.validate import PointId, WireVector, payload, point_id, point_ids, vector_name, vectors
+from embedded.qdrant.errors import ApiError, bad_request, invalid, not_built
+from embedded.qdrant.validate import (
+    InvalidVector,
+    PointId,
+    WireVector,
+    payload,
+    point_id,
+    point_ids,
+    vector_name,
+    vectors,
+)
 
 Object = dict[str, Any]
 WireVectors = list[float | list[float]] | dict[str, WireVector]
@@ -88,10 +97,12 @@ class Columns(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def points(self) -> list[PointStruct]:
         """The same points one by one."""
-        columns = self.vectors.values() if isinstance(self.vectors, dict) else [self.vectors]
-        lengths = {len(self.ids), *(len(column) for column in columns)}
-        if len(lengths | ({len(self.payloads)} if self.payloads is not None else set())) > 1:
-            raise bad_request("`ids`, `vectors` and `payloads` of a batch have different lengths")
+        count = len(self.ids)
+        for column in self.vectors.values() if isinstance(self.vectors, dict) else [self.vectors]:
+            if len(column) != count:
+                raise invalid(f"batch: number of ids and vectors must be equal ({count} != {len(column)})")
+        if self.payloads is not None and len(self.payloads) != count:
+            raise invalid(f"batch: number of ids and payloads must be equal ({count} != {len(self.payloads)})")
         return [self._point(row) for row in range(len(self.ids))]
 
     def _point(self, row: int) -> PointStruct:
@@ -112,7 +123,7 @@ class Upsert(Operation, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     def write(self, config: CollectionConfig) -> Write:
         """The operation in the engine's form."""
-        return self._write([point.for_engine(config) for point in self._given()], config)
+        return self._write(self._converted(self._given(), config), config)
 
     async def prepared_in_pieces(self, config: CollectionConfig) -> Write:
         """What `prepared` gives. Readers get their turn after every hundred points or so."""
@@ -120,7 +131,7 @@ class Upsert(Operation, frozen=True, forbid_unknown_fields=True, kw_only=True):
         points, converted = self._given(), list[edge.Point]()
         for start in range(0, len(points), PIECE):
             piece = points[start : start + PIECE]
-            converted += guarded(lambda piece=piece: [point.for_engine(config) for point in piece])
+            converted += guarded(lambda piece=piece, start=start: self._converted(piece, config, start))
             await asyncio.sleep(0)
         return guarded(lambda: self._write(converted, config))
 
@@ -131,14 +142,23 @@ class Upsert(Operation, frozen=True, forbid_unknown_fields=True, kw_only=True):
             return self.batch.points()
         raise bad_request("an upsert has either `points` or `batch`")
 
+    def _converted(self, points: list[PointStruct], config: CollectionConfig, start: int = 0) -> list[edge.Point]:
+        return [self._point(point, place, config) for place, point in enumerate(points, start)]
+
+    def _point(self, point: PointStruct, place: int, config: CollectionConfig) -> edge.Point:
+        try:
+            return point.for_engine(config)
+        except InvalidVector as error:
+            raise error.at("batch.vectors" if self.points is None else f"points[{place}].vector") from error
+
     def _write(self, points: list[edge.Point], config: CollectionConfig) -> Write:
         condition = to_filter(self.update_filter, config)
         operation = _UPDATE.upsert_points(points, condition, _MODES[self.update_mode or "upsert"])
         return Write(operation, [], len(points))
 
 
-class PointVectors(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """New vectors of one point."""
+class PointVectors(msgspec.Struct, frozen=True):
+    """New vectors of one point. What else a point may have is passed over, as Qdrant does."""
 
     id: int | str
     vector: WireVectors
@@ -153,10 +173,14 @@ class UpdateVectors(Operation, frozen=True, forbid_unknown_fields=True, kw_only=
     def write(self, config: CollectionConfig) -> Write:
         """The operation in the engine's form."""
         ids = point_ids([point.id for point in self.points])
-        converted = [
-            edge.PointVectors(wanted, vectors(config, point.vector))
-            for wanted, point in zip(ids, self.points, strict=True)
-        ]
+        converted: list[edge.PointVectors] = []
+        for place, (wanted, point) in enumerate(zip(ids, self.points, strict=True)):
+            if not point.vector:
+                raise invalid(f"points[{place}].vector: must specify vectors to update for point")
+            try:
+                converted.append(edge.PointVectors(wanted, vectors(config, point.vector)))
+            except InvalidVector as error:
+                raise error.at(f"points[{place}].vector") from error
         return Write(_UPDATE.update_vectors(converted, to_filter(self.update_filter, config)), ids, len(ids))
 
 

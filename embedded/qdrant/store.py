@@ -23,7 +23,7 @@ from embedded.qdrant.engine import guarded
 from embedded.qdrant.errors import StartError, bad_request, conflict, from_os, not_found
 from embedded.qdrant.files import lock_folder, remove_tree, replace_file, require_room, sync_folder, sync_tree
 from embedded.qdrant.schema import CreateCollection, UpdateCollection
-from embedded.qdrant.validate import collection_name
+from embedded.qdrant.validate import checked_path, collection_name
 from embedded.qdrant.validate import metadata as checked_metadata
 
 FORMAT = 1
@@ -90,6 +90,7 @@ class Store:
         """The collection of this name, or that the alias of this name stands for."""
         found = self._open.get(name) or self._open.get(self._registry.aliases.get(name, ""))
         if found is None:
+            checked_path(name)
             raise not_found(f"Collection `{name}` doesn't exist!")
         return found
 

@@ -30,9 +30,24 @@ MAX_PAYLOAD_DEPTH = 64
 MAX_FILTER_DEPTH = 32
 """A filter is logged too (delete by filter) and cannot be read back from 62 levels."""
 
+MAX_MULTIVECTOR = 1024 * 1024
+"""How many numbers all rows of a multivector stay below; Qdrant's own limit."""
+
 MAX_NAME_LENGTH = 255
 _MAX_ID = 2**64 - 1
 _FORBIDDEN_IN_NAMES = frozenset('<>:"/\\|?*\0\x1f')
+
+
+class InvalidVector(ApiError):
+    """A vector that is wrong in itself, whatever the collection (422)."""
+
+    def __init__(self, reason: str, place: str = "vector") -> None:
+        super().__init__(422, f"Validation error in JSON body: [{place}.{reason}]")
+        self._reason = reason
+
+    def at(self, place: str) -> "InvalidVector":
+        """The same, told with the place in the request's body."""
+        return InvalidVector(self._reason, place)
 
 
 class SparseObject(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -57,6 +72,13 @@ def collection_name(name: str) -> str:
     if found := _FORBIDDEN_IN_NAMES.intersection(name):
         raise bad_request(f"a collection name cannot contain {sorted(found)[0]!r}")
     return name
+
+
+def checked_path(name: str) -> None:
+    """Raise ApiError (422) if no collection can have this name of a request's path for its length."""
+    if not 0 < len(name) <= MAX_NAME_LENGTH:
+        told = f"value {shortened(name)} invalid, must be from 1 to {MAX_NAME_LENGTH} characters"
+        raise ApiError(422, f"Validation error in path parameters: [collection_name: {told}]")
 
 
 def point_id(value: Any) -> PointId:
@@ -103,15 +125,16 @@ def vector_name(config: CollectionConfig, name: str | None) -> str:
 
 def vector(config: CollectionConfig, name: str, value: Any) -> EngineVector:
     """One vector of a point or of a query, checked against the collection, in the engine's form."""
-    name = vector_name(config, name)
     if isinstance(value, SparseObject | Mapping):
-        value = _sparse_object(value)
-    if name in config.sparse:
-        if not isinstance(value, SparseObject):
-            raise bad_request(f"vector `{name}` is sparse: give `indices` and `values`")
-        return sparse(name, value)
-    if isinstance(value, SparseObject) or not isinstance(value, list):
+        given = sparse(name, _sparse_object(value))
+        if vector_name(config, name) in config.sparse:
+            return given
         raise bad_request(f"vector `{name or '(default)'}` is dense: give a list of numbers")
+    if not isinstance(value, list):
+        raise bad_request(f"vector `{name or '(default)'}` is a list or an object, not {shortened(value)}")
+    _check_dense(name, value)
+    if vector_name(config, name) in config.sparse:
+        raise bad_request(f"vector `{name}` is sparse: give `indices` and `values`")
     return _dense(name, config.vectors[name], value)
 
 
@@ -127,9 +150,9 @@ def sparse(name: str, value: SparseObject) -> edge.SparseVector:
     if indices is None or values is None:
         raise bad_request(f"sparse vector `{name}` needs `indices` and `values`")
     if len(indices) != len(values):
-        raise bad_request(f"sparse vector `{name}` has {len(indices)} indices but {len(values)} values")
+        raise InvalidVector(_at(name, "values: Validation error: must be the same length as indices [{}]"))
     if len(set(indices)) != len(indices):
-        raise bad_request(f"sparse vector `{name}` has an index more than once")
+        raise InvalidVector(_at(name, "indices: Validation error: must be unique [{}]"))
     _as_float32(name, values)
     if indices:
         if min(indices) < 0 or max(indices) > 2**32 - 1:
@@ -158,6 +181,33 @@ def _sparse_object(value: SparseObject | Mapping[str, Any]) -> SparseObject:
     return value
 
 
+def _check_dense(name: str, value: list[Any]) -> None:
+    """Refuse what Qdrant refuses before it looks at the collection: empty vectors, rows of several lengths."""
+    if not value:
+        raise InvalidVector(_at(name, "vector: dense vector must not be empty"))
+    if not isinstance(value[0], list):
+        return
+    lengths: dict[int, None] = {}
+    for row in value:
+        if not isinstance(row, list):
+            raise bad_request(f"multivector `{name or '(default)'}` mixes numbers and lists")
+        lengths[len(row)] = None
+    if 0 in lengths:
+        raise InvalidVector(_at(name, "data: all vectors must be non-empty"))
+    if (total := sum(map(len, value))) >= MAX_MULTIVECTOR:
+        reason = f"data: Total size of all vectors ({total}) must be less than {MAX_MULTIVECTOR}"
+        raise InvalidVector(_at(name, reason))
+    if len(lengths) > 1:
+        odd = list(lengths)[1]
+        reason = f"data: all vectors must have the same dimension, found vector with dimension {odd}"
+        raise InvalidVector(_at(name, reason))
+
+
+def _at(name: str, reason: str) -> str:
+    # Qdrant stands a question mark for the vector's name.
+    return f"?.{reason}" if name else reason
+
+
 def _dense(name: str, params: VectorParams, value: list[Any]) -> list[float] | list[list[float]]:
     nested = bool(value) and isinstance(value[0], list)
     if params.multivector_config is None:
@@ -167,8 +217,6 @@ def _dense(name: str, params: VectorParams, value: list[Any]) -> list[float] | l
         return value
     rows = value if nested else [value]
     for row in rows:
-        if not isinstance(row, list):
-            raise bad_request(f"multivector `{name or '(default)'}` mixes numbers and lists")
         _row(name, params.size, row)
     return rows
 

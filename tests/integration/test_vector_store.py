@@ -77,7 +77,7 @@ def test_a_bad_query_is_refused(url: str, knowledge: str, body: dict[str, Any]) 
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
-        ("GET", "/cluster", 501),
+        ("POST", "/collections/x/points/search", 501),
         ("GET", "/nowhere", 404),
         ("DELETE", "/collections", 405),
         ("POST", "/collections/nowhere/points/count", 400),

@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.integration.test_vector_store import Process
+from tests.vector_store import ServerProcess
 
 CITIES = {
     1: ([0.0, 1.0], "a", ["x", "y"]),
@@ -21,7 +21,7 @@ CITIES = {
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A server with two collections, `main` and `other`, in which points 1 and 2 have changed places."""
-    server = Process(tmp_path_factory.mktemp("queries")).wait_until_ready()
+    server = ServerProcess(tmp_path_factory.mktemp("queries")).wait_until_ready()
     base = f"{server.url}/collections"
     config = {
         "vectors": {"place": {"size": 2, "distance": "Dot"}},

@@ -79,16 +79,16 @@ def test_names_in_chinese_are_names() -> None:
     [
         ("dense", [1.0], "expected dim: 2, got 1"),
         ("dense", [1.0, 2.0, 3.0], "expected dim: 2, got 3"),
-        ("dense", [], "expected dim: 2, got 0"),
+        ("dense", [], "must not be empty"),
         ("dense", [1.0, 1e39], "finite 32-bit"),
         ("dense", [1.0, "2"], "finite 32-bit"),
         ("dense", [[1.0, 2.0]], "not a list of lists"),
         ("dense", {"indices": [1], "values": [1.0]}, "dense"),
         ("dense", "abc", "dense"),
         ("lexical", [1.0], "sparse"),
-        ("lexical", {"indices": [1, 2], "values": [1.0]}, "2 indices but 1 values"),
-        ("lexical", {"indices": [], "values": [1.0]}, "0 indices but 1 values"),
-        ("lexical", {"indices": [3, 3], "values": [1.0, 1.0]}, "more than once"),
+        ("lexical", {"indices": [1, 2], "values": [1.0]}, "same length as indices"),
+        ("lexical", {"indices": [], "values": [1.0]}, "same length as indices"),
+        ("lexical", {"indices": [3, 3], "values": [1.0, 1.0]}, "must be unique"),
         ("lexical", {"indices": [-3], "values": [1.0]}, "32-bit"),
         ("lexical", {"indices": [2**32], "values": [1.0]}, "32-bit"),
         ("lexical", {"indices": [1], "values": [-1e39]}, "finite 32-bit"),
@@ -287,7 +287,7 @@ def test_whatever_was_sent_the_collection_can_be_loaded_again(
         except ApiError as refused:
             refusals.add(refused.status)
     assert accepted
-    assert refusals <= {400, 404}
+    assert refusals <= {400, 404, 422}
     held = {str(point.id): point.payload for point in everything(collection)}
     # What a kill leaves: the files as they are, without a flush.
     shutil.copytree(place / "c", place / "after")
