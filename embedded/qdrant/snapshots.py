@@ -276,7 +276,7 @@ async def _received(request: Request, target: Path, reserve: int) -> str:
     writing = False
     try:
         with (
-            multipart.PushMultipartParser(options["boundary"], max_segment_size=None) as parser,  # pyright: ignore
+            multipart.PushMultipartParser(options["boundary"]) as parser,
             target.open("wb") as file,
         ):
             async for piece in request.stream:
