@@ -134,8 +134,8 @@ def test_after_a_rotation_lines_of_all_workers_land_in_the_new_file(two_workers:
     for _ in range(10):
         httpx.get(f"{two_workers.url}/api/health/live")
     assert (folder / "access.log.1").read_text() == old
-    lines = [line for line in two_workers.log("access") if line["route"] == "/api/health/live"]
-    assert len(lines) >= 10
+    # A worker writes the line once it has answered.
+    until(lambda: sum(line["route"] == "/api/health/live" for line in two_workers.log("access")) >= 10)
 
 
 @pytest.mark.parametrize(

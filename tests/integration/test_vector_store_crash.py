@@ -66,7 +66,7 @@ class Writer:
                 return
 
     def _write_one(self, http: httpx.Client) -> None:
-        kinds = ["insert"] * 12 + ["change"] * 6 + ["delete"] * 4 + ["release"] + ["snapshot"] * 2 + ["recover"] * 2
+        kinds = ["insert"] * 12 + ["change"] * 6 + ["delete"] * 4 + ["release"] + ["snapshot"] * 2 + ["recover"] * 3
         kind = self.chance.choice(kinds)
         if kind == "recover" and not self.snapshots:
             kind = "snapshot"
@@ -132,7 +132,7 @@ def generation(data: Path) -> int:
     return registry["collections"]["c"]["generation"]
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_every_acknowledged_write_survives_kill_9_at_any_moment(tmp_path: Path) -> None:
     process, url = start(tmp_path)
     body = {
@@ -142,15 +142,17 @@ def test_every_acknowledged_write_survives_kill_9_at_any_moment(tmp_path: Path) 
     }
     httpx.put(f"{url}/collections/c", json=body).raise_for_status()
     writer = Writer(seed=1)
-    optimised = 0
+    optimised = kills = 0
     try:
-        for _ in range(KILLS):
+        # The kills are to come in the midst of all of them: a slow machine needs a few more.
+        while kills < KILLS or min(optimised, *(writer.acknowledged[kind] for kind in KINDS)) < 3:
             thread = threading.Thread(target=writer.write, args=(url,))
             thread.start()
             time.sleep(writer.chance.uniform(0.1, 2.0))
             os.kill(process.pid, signal.SIGKILL)
             process.wait()
             thread.join()
+            kills += 1
             process, url = start(tmp_path)
             assert httpx.get(f"{url}/readyz").status_code == 200
             found = stored(url)
@@ -161,8 +163,6 @@ def test_every_acknowledged_write_survives_kill_9_at_any_moment(tmp_path: Path) 
             assert metadata.get("live_release", 0) in (writer.live_release, writer.next_release)
             writer.live_release = metadata.get("live_release", 0)
             optimised = generation(tmp_path) - writer.acknowledged["recover"]
-        # The kills are to come in the midst of all of them.
-        assert min(optimised, *(writer.acknowledged[kind] for kind in KINDS)) >= 3, (optimised, writer.acknowledged)
         listed = {each["name"] for each in httpx.get(f"{url}/collections/c/snapshots").json()["result"]}
         assert listed >= set(writer.snapshots)
         for name in list(writer.snapshots)[-3:]:
