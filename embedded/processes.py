@@ -61,7 +61,7 @@ class Service:
             "stdout": log,
             "stderr": subprocess.STDOUT,
             "start_new_session": True,
-            "preexec_fn": dies_with_parent(self.stop_signal),
+            "preexec_fn": begin_afresh(self.stop_signal),
         }
 
 
@@ -71,19 +71,23 @@ def child_environment(changes: Mapping[str, str | None]) -> dict[str, str]:
     return {name: value for name, value in merged.items() if value is not None}
 
 
-def dies_with_parent(with_signal: signal.Signals) -> Callable[[], None] | None:
-    """Run in the child before its program: the kernel sends it the signal when the thread that started it ends."""
-    libc = _LIBC
-    if libc is None:
-        return None
-    number, parent = int(with_signal), os.getpid()
+def begin_afresh(death_signal: signal.Signals) -> Callable[[], None]:
+    """Run in the child before its program: no signal is ignored, and the end of the thread that started it is told.
 
-    def ask_kernel() -> None:
-        libc.prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
-        if os.getppid() != parent:
-            os._exit(1)
+    A shell without job control starts `command &` with SIGINT ignored. That is inherited, and Dagster's processes,
+    which treat SIGTERM as they treat SIGINT, would then ignore both.
+    """
+    libc, number, parent = _LIBC, int(death_signal), os.getpid()
 
-    return ask_kernel
+    def begin() -> None:
+        for ignored in (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(ignored, signal.SIG_DFL)
+        if libc is not None:
+            libc.prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
+            if os.getppid() != parent:
+                os._exit(1)
+
+    return begin
 
 
 @dataclass(frozen=True)

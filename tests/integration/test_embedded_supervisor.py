@@ -124,7 +124,8 @@ async def test_a_second_signal_does_not_wait(tmp_path: Path) -> None:
         assert await stopping == ["chat"]
 
 
-def test_children_end_with_a_supervisor_that_is_killed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ignored", [(), (signal.SIGINT, signal.SIGTERM)])
+def test_children_end_with_a_supervisor_that_is_killed(tmp_path: Path, ignored: tuple[signal.Signals, ...]) -> None:
     code = (
         "import asyncio, sys; from pathlib import Path; from embedded.processes import Service; "
         "from embedded.supervisor import Supervisor\n"
@@ -136,7 +137,13 @@ def test_children_end_with_a_supervisor_that_is_killed(tmp_path: Path) -> None:
         "    await asyncio.sleep(600)\n"
         "asyncio.run(main())"
     )
-    parent = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+
+    def as_in_the_background() -> None:
+        for number in ignored:
+            signal.signal(number, signal.SIG_IGN)
+
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    parent = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=as_in_the_background)
     assert parent.stdout is not None
     child = psutil.Process(int(parent.stdout.readline()))
     assert runs(child)
