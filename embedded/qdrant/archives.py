@@ -90,8 +90,11 @@ def unpack(archive: Path, target: Path, reserve: int) -> Description:
 @contextlib.contextmanager
 def _readable(archive: Path) -> Iterator[tarfile.TarFile]:
     try:
-        with tarfile.open(archive, "r|*") as opened:
+        # Left to itself tarfile would not compare gzip's checksum, which is checked when the end has been read.
+        with gzip.open(archive) as zipped, tarfile.open(fileobj=zipped, mode="r|", bufsize=PIECE) as opened:
             yield opened
+            while zipped.read(PIECE):
+                pass
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise _not_ours(str(error) or type(error).__name__) from error
 

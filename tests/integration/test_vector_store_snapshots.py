@@ -138,7 +138,7 @@ def test_a_download_is_what_the_checksum_says_and_can_be_uploaded(http: httpx.Cl
 
 
 def _flipped(file: bytes) -> bytes:
-    at = len(file) // 2
+    at = len(file) - 6  # in the checksum: most of the rest is zeros, which can be packed in other ways
     return file[:at] + bytes([file[at] ^ 1]) + file[at + 1 :]
 
 
