@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 import msgspec
 import qdrant_edge as edge
 
-from embedded.qdrant.config import CollectionConfig
+from embedded.qdrant.config import SEARCH_THREADS, CollectionConfig
 from embedded.qdrant.engine import EnginePanic, guarded
-from embedded.qdrant.errors import ApiError, bad_request, from_os, not_found, service_error
+from embedded.qdrant.errors import ApiError, from_os, not_found, service_error
 from embedded.qdrant.files import copy_tree, filled_size, remove_tree, require_room, sync_folder, sync_tree
 from embedded.qdrant.validate import EngineVector, PointId
 
@@ -26,7 +26,7 @@ JOURNAL_POINTS = 100_000
 """How many written points a journal holds: of 384 dimensions some 300 MB."""
 
 REST = 5
-"""So few operations are replayed in one go, while everybody waits."""
+"""With so few operations left to replay, writers are made to wait for the rest."""
 
 
 class CollectionRecord(msgspec.Struct, frozen=True):
@@ -69,8 +69,9 @@ def _create(place: Path, config: CollectionConfig) -> None:
     given = config.for_engine()
     if given is None:
         # The engine makes no shard without a vector, but one that has lost its only vector is sound.
+        nothing = {"none": edge.EdgeSparseVectorParams()}
         shard = edge.EdgeShard.create(
-            str(place), edge.EdgeConfig(sparse_vectors={"none": edge.EdgeSparseVectorParams()})
+            str(place), edge.EdgeConfig(sparse_vectors=nothing, max_search_threads=SEARCH_THREADS)
         )
         shard.update(edge.UpdateOperation.delete_vector_name("none"))
     else:
@@ -236,7 +237,7 @@ class Collection:
         vectors: Any = records[0].vector
         vector = vectors.get(name) if isinstance(vectors, dict) else vectors
         if vector is None:
-            raise bad_request(f"point {point_id} has no vector `{name or '(default)'}`")
+            raise not_found(f'Vector with name "{name}" for point {point_id}')
         return vector
 
     async def flush_in_background(self) -> None:
@@ -294,15 +295,18 @@ class Collection:
         shard: edge.EdgeShard | None = None
         try:
             shard = _moved(made, place)
-            await self._replay(shard, place)
+            await self._catch_up(shard, place)
             async with self._files:
-                if self.closed:
-                    raise not_found(f"Collection `{self.name}` doesn't exist!")
-                # From here to the swap nobody else runs, so no write can come between.
-                self._replay_rest(shard)
-                guarded(shard.flush)
-                commit(msgspec.structs.replace(self.record, generation=number))
-                before, self._shard = self._shard, shard
+                self._writable.clear()
+                try:
+                    await self._replay(shard, place)
+                    if self.closed:
+                        raise not_found(f"Collection `{self.name}` doesn't exist!")
+                    guarded(shard.flush)
+                    commit(msgspec.structs.replace(self.record, generation=number))
+                    before, self._shard = self._shard, shard
+                finally:
+                    self._writable.set()
         except BaseException:
             if shard is not None:
                 _close(self.name, shard)
@@ -318,17 +322,19 @@ class Collection:
         """Forget the journal: no copy is waiting for it any more."""
         self._journal = None
 
-    async def _replay(self, shard: edge.EdgeShard, place: Path) -> None:
-        """Apply the journal, with turns for others, until next to nothing is left."""
-        while self._journal is not None and len(self._journal.operations) > REST:
-            for operation in self._journal.taken():
-                _apply_again(shard, operation)
-                await asyncio.sleep(0)
-            await asyncio.to_thread(sync_tree, place)
+    async def _catch_up(self, shard: edge.EdgeShard, place: Path) -> None:
+        """Apply the journal, round after round, until it is short or gets no shorter: writers may be as quick."""
+        before = JOURNAL_POINTS
+        while self._journal is not None and REST < (left := len(self._journal.operations)) <= before / 2:
+            before = left
+            await self._replay(shard, place)
 
-    def _replay_rest(self, shard: edge.EdgeShard) -> None:
+    async def _replay(self, shard: edge.EdgeShard, place: Path) -> None:
+        """Apply what is in the journal, with turns for others after each operation."""
         for operation in self._journal.taken() if self._journal is not None else ():
             _apply_again(shard, operation)
+            await asyncio.sleep(0)
+        await asyncio.to_thread(sync_tree, place)
 
     def flush(self) -> None:
         """Make all writes so far outlive the machine, now. A failure is logged and tried again next time."""
