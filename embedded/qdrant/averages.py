@@ -23,7 +23,7 @@ def recommended(positives: list[Any], negatives: list[Any]) -> EngineVector | Sp
         rows = [row for example in positives for row in example]
         return rows + [[-value for value in row] for example in negatives for row in example]
     good = _mean(positives)
-    # What overflows becomes infinite, and is refused where vectors are checked.
+    # What overflows becomes infinite, as on a server.
     with np.errstate(all="ignore"):
         return (good + good - _mean(negatives) if negatives else good).tolist()
 

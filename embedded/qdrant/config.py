@@ -12,6 +12,9 @@ from embedded.qdrant.quantization import Quantization
 
 DEFAULT_VECTOR = ""
 
+SEARCH_THREADS = 1
+"""Requests come one by one: handing a short search to further threads, which sleep, costs more than they save."""
+
 Distance = Literal["Cosine", "Euclid", "Dot", "Manhattan"]
 Datatype = Literal["float32", "uint8", "float16", "turbo4", "turbo8", "turbo16"]
 SparseDatatype = Literal["float32", "uint8", "float16"]
@@ -139,6 +142,7 @@ class CollectionConfig(msgspec.Struct, frozen=True):
             optimizers=tuning.optimizers_for_engine(self.optimizers),
             payload_memory=_memory(self.params.get("payload", {}).get("memory")),
             id_tracker_memory=_memory(self.params.get("id_tracker", {}).get("memory")),
+            max_search_threads=SEARCH_THREADS,
         )
 
     def _dense(self, params: VectorParams) -> edge.EdgeVectorParams:

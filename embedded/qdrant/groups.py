@@ -57,9 +57,9 @@ def query_groups(body: QueryGroupsBody, collection: Collection, find: Find) -> l
     )
     ids: list[Any] = list({point.id for _, hits in found for point in hits})
     records = collection.read(lambda shard: shard.retrieve(ids, payload, vectors))
-    shown = {record.id: results.record(record) for record in records}
+    shown = {results.wire_id(record.id): results.record(record) for record in records}
     groups: list[Object] = [
-        {"id": key, "hits": [{**results.scored(point), **shown.get(point.id, {})} for point in hits]}
+        {"id": key, "hits": [{**hit, **shown.get(hit["id"], {})} for hit in results.scored(hits)]}
         for key, hits in found
     ]
     if body.with_lookup is not None:

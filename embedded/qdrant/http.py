@@ -161,7 +161,7 @@ class Server:
             self._check_key(path, headers)
             method = "GET" if scope["method"] == "HEAD" else scope["method"]
             pattern, handler, values = self._router.find(method, path)
-            query = dict(parse_qsl(scope["query_string"].decode("latin-1")))
+            query = dict(parse_qsl(scope["query_string"].decode("latin-1"))) if scope["query_string"] else {}
             check_shared(query)
             content_type = headers.get(b"content-type", b"").decode("latin-1")
             if (method, pattern) in self._router.streaming:

@@ -11,7 +11,7 @@ from embedded.qdrant.collection import Collection
 from embedded.qdrant.config import DEFAULT_VECTOR, CollectionConfig
 from embedded.qdrant.convert import fields, to_filter, to_payload_selector, to_vector_selector
 from embedded.qdrant.diversity import Diversify
-from embedded.qdrant.errors import ApiError, bad_request, not_built
+from embedded.qdrant.errors import ApiError, bad_request, invalid, not_built
 from embedded.qdrant.scoring import Order, kind_of, to_scoring
 from embedded.qdrant.vector_inputs import Find, LookupLocation, VectorInputs
 
@@ -46,7 +46,7 @@ class Acorn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class SearchParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The `params` of a search."""
 
-    hnsw_ef: Annotated[int, Meta(ge=0, lt=2**62)] | None = None
+    hnsw_ef: WireLimit | None = None
     exact: bool | None = None
     quantization: Quantization | None = None
     indexed_only: bool | None = None
@@ -55,6 +55,8 @@ class SearchParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def for_engine(self, config: CollectionConfig) -> edge.SearchParams:
         """The engine's form. `idf.corpus` is a filter: word rarity is then counted among its points only."""
+        if self.hnsw_ef == 0:
+            raise invalid("params.hnsw_ef: value 0 invalid, must be 1 or larger")
         given_quantization = self.quantization
         quantization = given_quantization and edge.QuantizationSearchParams(
             ignore=bool(given_quantization.ignore),
@@ -67,7 +69,7 @@ class SearchParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             given = fields(self.idf, frozenset({"corpus"}), "`params.idf`")
             idf = edge.IdfParams(to_filter(given.get("corpus"), config))
         return edge.SearchParams(
-            hnsw_ef=self.hnsw_ef,
+            hnsw_ef=self.hnsw_ef and min(self.hnsw_ef, MAX_LIMIT),
             exact=bool(self.exact),
             quantization=quantization,
             indexed_only=bool(self.indexed_only),
@@ -136,7 +138,7 @@ class Query:
         """The points that the engine found, as plain values for JSON."""
         if self._diversify is not None:
             points = self._diversify.picked(points[: self._diversify.candidates], self._page.stop)[self._page]
-        found = [results.scored(point) for point in points]
+        found = results.scored(points)
         if self._vectors is not True:
             # Where results were made to differ, they carry the vectors that they were compared by.
             for point in found:
@@ -206,7 +208,7 @@ class Plan:
 def checked_limit(value: int | None, where: str = "internal.limit", default: int = DEFAULT_LIMIT) -> int:
     """A limit of at least 1, or the default where none is given."""
     if value == 0:
-        raise ApiError(422, f"Validation error in JSON body: [{where}: value 0 invalid, must be 1 or larger]")
+        raise invalid(f"{where}: value 0 invalid, must be 1 or larger")
     return default if value is None else min(value, MAX_LIMIT)
 
 

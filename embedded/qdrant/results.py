@@ -11,11 +11,12 @@ from embedded.qdrant.config import DEFAULT_VECTOR
 Object = dict[str, Any]
 
 
-def scored(point: edge.ScoredPoint) -> Object:
-    """A point that a query found. The score is the engine's 32-bit number, printed as short as it goes."""
-    found = record(point)
-    found["version"] = point.version
-    found["score"] = short_floats([point.score])[0]
+def scored(points: list[edge.ScoredPoint]) -> list[Object]:
+    """The points that a query found. A score is the engine's 32-bit number, printed as short as it goes."""
+    found = [record(point) for point in points]
+    for shown, point, score in zip(found, points, short_floats([point.score for point in points]), strict=True):
+        shown["version"] = point.version
+        shown["score"] = score
     return found
 
 

@@ -9,7 +9,7 @@ import qdrant_edge as edge
 from embedded.qdrant.averages import recommended
 from embedded.qdrant.convert import fields, integer, number, text
 from embedded.qdrant.diversity import Diversify
-from embedded.qdrant.errors import ApiError, bad_request
+from embedded.qdrant.errors import ApiError, bad_request, invalid
 from embedded.qdrant.formula import to_formula
 from embedded.qdrant.validate import shortened
 from embedded.qdrant.vector_inputs import VectorInputs
@@ -203,7 +203,7 @@ def _sample(query: Any, _inputs: VectorInputs, _limit: int) -> Scoring:
 
 
 def _invalid(where: str, value: Any, rule: str) -> ApiError:
-    return ApiError(422, f"Validation error in JSON body: [{where}: value {value} invalid, {rule}]")
+    return invalid(f"{where}: value {value} invalid, {rule}")
 
 
 _KINDS: dict[str, Callable[[Any, VectorInputs, int], Scoring]] = {

@@ -17,7 +17,7 @@ from embedded.qdrant.store import Store
 
 Object = dict[str, Any]
 
-QDRANT_VERSION = "1.20.0"
+QDRANT_VERSION = "1.19.0"
 """The Qdrant release whose REST API is spoken here; clients compare it with their own."""
 
 QDRANT_COMMIT = "74f3e85b9473c62560006c043e13737ce6b48412"

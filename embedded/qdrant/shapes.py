@@ -15,16 +15,23 @@ _LIMITS = ("`int` >=", "`int` <=", "`float` >=", "`float` <=")
 def shaped(value: Any, shape: type[T], what: str) -> T:
     """`value` as a `shape`; `what` names it in the message.
 
-    Raises ApiError: 422 for a number outside its limits, 400 for any other misfit.
+    Raises ApiError: 422 for a number outside its limits, 400 for any other misfit. No number in these shapes can be
+    negative, which to a server is a matter of type, not of limits.
     """
     try:
         return msgspec.convert(value, shape)
     except msgspec.ValidationError as error:
         reason, _, place = str(error).partition(" - at `$")
         where = what + place.rstrip("`").replace("[...]", "")
-        if any(limit in reason for limit in _LIMITS):
+        if any(limit in reason for limit in _LIMITS) and not _is_negative(value, place.strip(".`")):
             raise invalid(f"{where}: {reason}") from error
         raise ApiError(400, f"Format error in JSON body: {where}: {reason}") from error
+
+
+def _is_negative(value: Any, place: str) -> bool:
+    for key in place.split("."):
+        value = value.get(key) if isinstance(value, dict) else None
+    return isinstance(value, int | float) and value < 0
 
 
 def without_nulls(value: dict[str, Any] | None) -> dict[str, Any]:

@@ -100,8 +100,9 @@ class Store:
 
     def create(self, name: str, body: CreateCollection) -> None:
         """Create an empty collection, whole or not at all: built aside, renamed, then registered."""
+        config = body.config()
         self._require_new(name)
-        record = self._record(name, body.config(), _kept_metadata(body.metadata))
+        record = self._record(name, config, _kept_metadata(body.metadata))
         aside = self.data / "collections" / f"{record.folder}.new"
         require_room(self.data, self.reserve)
         try:
