@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 SIZE = 384
 TERMS = 40
+LIMIT = 10
 _CHUNK = 5_000
 _CLUSTERS = 200
 _SPREAD = 0.7  # the length of what sets a point apart from its cluster's centre, which has length 1
@@ -65,7 +66,7 @@ def queries(count: int) -> list[dict[str, Any]]:
             {"query": vector.tolist(), "using": "dense", "limit": 50},
             {"query": sparse, "using": "lexical", "limit": 50},
         ]
-        bodies.append({"prefetch": prefetch, "query": {"fusion": "rrf"}, "limit": 10, "with_payload": True})
+        bodies.append({"prefetch": prefetch, "query": {"fusion": "rrf"}, "limit": LIMIT, "with_payload": True})
     return bodies
 
 

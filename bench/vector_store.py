@@ -1,7 +1,7 @@
 """The embedded vector store at 50,000 and 200,000 passages: beside the engine without a server, and the client's local mode.
 
 A hybrid query is two prefetches of 50 (dense and sparse), fused by rank, 10 points with their payload. It is timed over
-a kept connection of the standard library, from the body as a dictionary to the decoded answer; what a client library
+a kept connection of the standard library, from the body in JSON to the decoded answer; what a client library
 adds is in the row of qdrant-client. The collection is loaded with
 `indexing_threshold` 0, so that there is a time before indexing, and then given Qdrant's default, 10,000 KB.
 """
@@ -28,7 +28,7 @@ from qdrant_client import QdrantClient, models
 
 from bench.results import Row
 from bench.services import REPOSITORY, vector_store_process
-from bench.vector_points import SIZE, Chunk, chunks, queries
+from bench.vector_points import LIMIT, SIZE, Chunk, chunks, queries
 
 SIZES = (50_000, 200_000)
 COMPARED = 50_000
@@ -69,8 +69,9 @@ class _Bench:
         self.label = f"vector_store.{size // 1000}k"
         self.process = psutil.Process(pid)
         self.queries = queries(_DISTINCT)
+        self.bodies = [json.dumps(query) for query in self.queries]
         points = [{"id": i, "vector": v, "payload": p} for i, v, p in next(chunks(100)).points()]
-        self.again = [points[start : start + 10] for start in range(0, len(points), 10)]
+        self.again = [json.dumps({"points": points[start : start + 10]}) for start in range(0, len(points), 10)]
 
     def row(self, name: str, value: float, unit: str, compared_with: str = "") -> Row:
         return Row(f"{self.label}.{name}", value, unit, compared_with or f"{self.size:,} points", None)
@@ -106,16 +107,16 @@ class _Bench:
     def beside_the_engine(self) -> Iterator[Row]:
         """The same queries in the same minutes, by the engine on a copy of the same shard."""
         with self._copy_of_the_shard() as shard, _engine(shard) as ask, self._http() as http:
-            for body in self.queries:
-                ask(body)
+            for body, query in zip(self.bodies, self.queries, strict=True):
+                ask(query)
                 _timed(http, body)
             over_http: list[float] = []
             direct: list[float] = []
             for _ in range(_ROUNDS):
                 for start in range(0, len(self.queries), _BLOCK):
-                    block = self.queries[start : start + _BLOCK]
-                    over_http += [_timed(http, body) for body in block]
-                    direct += [ask(body) for body in block]
+                    block = slice(start, start + _BLOCK)
+                    over_http += [_timed(http, body) for body in self.bodies[block]]
+                    direct += [ask(query) for query in self.queries[block]]
         ours, engine = float(np.median(over_http)), float(np.median(direct))
         yield Row(
             "vector_store.engine_hybrid_p50_ms", engine, "ms", f"qdrant_edge in process, {self.size:,} points", None
@@ -138,9 +139,9 @@ class _Bench:
 
     def _hybrid(self, state: str, count: int) -> Iterator[Row]:
         with self._http() as http:
-            for body in self.queries[:_BLOCK]:
+            for body in self.bodies[:_BLOCK]:
                 _timed(http, body)
-            times = [_timed(http, self.queries[i % len(self.queries)]) for i in range(count)]
+            times = [_timed(http, self.bodies[i % len(self.bodies)]) for i in range(count)]
         yield self.row(f"{state}_hybrid_p50_ms", float(np.percentile(times, 50)), "ms", f"{count} queries over HTTP")
         yield self.row(f"{state}_hybrid_p99_ms", float(np.percentile(times, 99)), "ms", f"{count} queries over HTTP")
 
@@ -166,11 +167,11 @@ class _Bench:
         return total
 
     def _read(self, http: HTTPConnection, turn: int) -> None:
-        _timed(http, self.queries[turn % len(self.queries)])
+        _timed(http, self.bodies[turn % len(self.bodies)])
 
     def _write(self, http: HTTPConnection, turn: int) -> None:
         """Write ten points again as they are."""
-        _answer(http, "PUT", "/points?wait=true", {"points": self.again[turn % len(self.again)]})
+        _answer(http, "PUT", "/points?wait=true", self.again[turn % len(self.again)])
 
     @contextmanager
     def _repeated(self, call: Callable[[HTTPConnection, int], None]) -> Iterator[list[float]]:
@@ -273,10 +274,9 @@ def _client_times(client: QdrantClient, bodies: list[dict[str, Any]]) -> list[fl
     return times
 
 
-def _answer(http: HTTPConnection, method: str, path: str, body: dict[str, Any]) -> Any:
+def _answer(http: HTTPConnection, method: str, path: str, body: str) -> Any:
     """The result of a request to the collection. Raises ValueError if it was refused."""
-    headers = {"content-type": "application/json"}
-    http.request(method, f"/collections/{COLLECTION}{path}", json.dumps(body), headers)
+    http.request(method, f"/collections/{COLLECTION}{path}", body, {"content-type": "application/json"})
     answer = http.getresponse()
     text = answer.read()
     if answer.status != 200:
@@ -284,11 +284,11 @@ def _answer(http: HTTPConnection, method: str, path: str, body: dict[str, Any]) 
     return json.loads(text)["result"]
 
 
-def _timed(http: HTTPConnection, body: dict[str, Any]) -> float:
+def _timed(http: HTTPConnection, body: str) -> float:
     started = perf_counter()
     found = _answer(http, "POST", "/points/query", body)["points"]
     seconds = perf_counter() - started
-    assert len(found) == body["limit"]
+    assert len(found) == LIMIT
     return seconds * 1000
 
 
