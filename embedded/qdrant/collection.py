@@ -270,18 +270,6 @@ class Collection:
             finally:
                 self._writable.set()
 
-    def reload(self) -> None:
-        """Open the shard anew with the collection's configuration as it is now. Raises ApiError if that fails."""
-        shard, self._shard = self._opened(), None
-        self._dirty = False
-        guarded(shard.flush)
-        _close(self.name, shard)
-        try:
-            self._shard = guarded(lambda: edge.EdgeShard.load(str(self.place), self.config.for_engine()))
-        except Exception as error:
-            self.open()
-            raise service_error(f"collection `{self.name}` goes on with its old settings: {error}") from error
-
     async def adopt(self, made: Path, commit: Callable[[CollectionRecord], None]) -> None:
         """Let the shard in the folder `made`, with the journal replayed, be the next generation.
 

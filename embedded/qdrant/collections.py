@@ -7,11 +7,12 @@ import msgspec
 import qdrant_edge as edge
 
 from embedded.qdrant import indexes
-from embedded.qdrant.collection import Collection
-from embedded.qdrant.config import SparseParams, creation
+from embedded.qdrant.collection import Collection, CollectionRecord
+from embedded.qdrant.config import creation
 from embedded.qdrant.engine import guarded
 from embedded.qdrant.errors import bad_request
 from embedded.qdrant.http import Request
+from embedded.qdrant.modifiers import modifiers, set_modifiers
 from embedded.qdrant.optimizing import Optimizer
 from embedded.qdrant.schema import CreateCollection, CreateVector, UpdateCollection, with_vector, without_vector
 from embedded.qdrant.store import Store
@@ -80,13 +81,25 @@ class Collections:
     async def update(self, request: Request) -> bool:
         """PATCH /collections/{name}. What says how segments are built is followed when they are built again."""
         collection, body = self._store.get(request.path["name"]), request.json(_update)
-        before = collection.config.sparse
-        self._store.update(request.path["name"], body)
-        if _modifiers(before) != _modifiers(collection.config.sparse):
-            # That is how queries are answered, so it is in force at once.
-            await self._optimizer.cancel(collection)
-            async with collection.upkeep:
-                collection.reload()
+        changed = self._store.changed(collection, body)
+        if modifiers(changed.config) == modifiers(collection.config):
+            self._store.replace_record(collection, changed)
+            return True
+        # That is how queries are answered, so it is in force at once; the segments say it, so they are written anew.
+        await self._optimizer.cancel(collection)
+
+        def commit(record: CollectionRecord) -> None:
+            now = self._store.changed(collection, body)
+            self._store.replace_record(collection, msgspec.structs.replace(now, generation=record.generation))
+
+        async with collection.upkeep:
+            with self._store.scratch() as copy:
+                try:
+                    await collection.copy(copy, journal=True)
+                    set_modifiers(copy, modifiers(changed.config))
+                    await collection.adopt(copy, commit)
+                finally:
+                    collection.drop_journal()
         return True
 
     def delete(self, request: Request) -> bool:
@@ -179,10 +192,6 @@ class Collections:
 
 async def _applied(collection: Collection, operation: Callable[[], edge.UpdateOperation]) -> Object:
     return {"operation_id": await collection.update(guarded(operation)), "status": "completed"}
-
-
-def _modifiers(sparse: dict[str, SparseParams]) -> Object:
-    return {name: params.modifier or "none" for name, params in sparse.items()}
 
 
 def _listed(aliases: dict[str, str]) -> Object:

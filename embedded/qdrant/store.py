@@ -114,16 +114,15 @@ class Store:
                 raise from_os(error) from error
             raise
 
-    def update(self, name: str, body: UpdateCollection) -> None:
-        """Change a collection's settings. Metadata is merged key by key; a key set to null goes."""
-        collection = self.get(name)
+    def changed(self, collection: Collection, body: UpdateCollection) -> CollectionRecord:
+        """A collection's record with the body's changes. Metadata is merged key by key; a key set to null goes."""
         metadata = collection.record.metadata
         if body.metadata is not None:
             metadata = _kept_metadata({**(metadata or {}), **checked_metadata(body.metadata)})
         config = body.applied_to(collection.config)
         # What the engine would refuse must not wait in the registry until the shard is loaded with it.
         guarded(config.for_engine)
-        self.replace_record(collection, msgspec.structs.replace(collection.record, config=config, metadata=metadata))
+        return msgspec.structs.replace(collection.record, config=config, metadata=metadata)
 
     def configure(self, collection: Collection, config: CollectionConfig) -> None:
         """Keep another configuration of a collection."""

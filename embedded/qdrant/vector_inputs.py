@@ -63,6 +63,9 @@ class VectorInputs:
         """A vector that is given in numbers, checked against the vector that is searched."""
         if isinstance(value, edge.SparseVector):
             value = SparseObject(value.indices, value.values)
+        if value == []:
+            # On a server a wrong example, not a body that cannot be read.
+            raise bad_request("Vector dimension error: an example has at least one number, got none")
         return vector(self.config, self.name, value)
 
     def _stored(self, wanted: PointId) -> EngineVector:

@@ -177,6 +177,35 @@ def test_a_clean_stop_keeps_everything(tmp_path: Path) -> None:
     assert server.stop() == 0
 
 
+def test_a_changed_modifier_is_in_force_at_once_and_lasts(tmp_path: Path) -> None:
+    server = ServerProcess(tmp_path).wait_until_ready()
+    with httpx.Client(base_url=f"{server.url}/collections/c") as http:
+        http.put("", json={"sparse_vectors": {"words": {"modifier": "idf"}}}).raise_for_status()
+        http.put("/vectors/late", json={"sparse": {"modifier": "idf"}}).raise_for_status()
+        for number in range(20):
+            words = {"indices": [1, 2 + number], "values": [1.0, 1.0]}
+            http.put("/points?wait=true", json={"points": [{"id": number, "vector": {"words": words, "late": words}}]})
+
+        def scores(vector: str) -> list[float]:
+            body = {"query": {"indices": [1, 5], "values": [1.0, 1.0]}, "using": vector, "limit": 2}
+            return [point["score"] for point in http.post("/points/query", json=body).json()["result"]["points"]]
+
+        rare_counts_more = scores("words")
+        assert rare_counts_more[0] > 2 > rare_counts_more[1]
+        http.patch("", json={"sparse_vectors": {"words": {"modifier": "none"}}}).raise_for_status()
+        assert (scores("words"), scores("late")) == ([2.0, 1.0], rare_counts_more)
+        http.patch("", json={"sparse_vectors": {"words": {"modifier": "idf"}}, "metadata": {"a": 1}}).raise_for_status()
+        assert scores("words") == rare_counts_more
+        http.patch("", json={"sparse_vectors": {"late": {"modifier": "none"}}}).raise_for_status()
+    server.process.kill()
+    server.process.wait()
+    server = ServerProcess(tmp_path).wait_until_ready()
+    with httpx.Client(base_url=f"{server.url}/collections/c") as http:
+        assert (scores("words"), scores("late")) == (rare_counts_more, [2.0, 1.0])
+        assert http.get("").json()["result"]["config"]["metadata"] == {"a": 1}
+    assert server.stop() == 0
+
+
 def test_a_full_disk_is_an_error_and_readers_go_on(tmp_path: Path) -> None:
     server = ServerProcess(tmp_path).wait_until_ready()
     client = connect(server.url)

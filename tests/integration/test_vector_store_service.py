@@ -112,6 +112,13 @@ def test_a_vector_that_is_wrong_in_itself_is_told_with_its_place(http: httpx.Cli
     assert http.get(f"/collections/{NAME}/points/100").status_code == 404
 
 
+@pytest.mark.parametrize(("shards", "status"), [(0, 422), (-1, 400), (2, 501)])
+def test_a_number_is_too_small_or_no_number_of_that_kind(http: httpx.Client, shards: int, status: int) -> None:
+    answer = http.put("/collections/shards", json={"vectors": {"size": 2, "distance": "Dot"}, "shard_number": shards})
+    assert answer.status_code == status, answer.text
+    assert "shard" in answer.json()["status"]["error"]
+
+
 def test_a_name_that_no_collection_can_have_is_refused_as_such(http: httpx.Client) -> None:
     answer = http.get(f"/collections/{'a' * 256}")
     assert answer.status_code == 422
