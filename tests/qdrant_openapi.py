@@ -29,10 +29,7 @@ NOT_RELEVANT = {
     "test_strictmode": "limits for tenants who do not trust each other",
     "test_strict_mode_nested": "limits for tenants who do not trust each other",
     "test_deferred_points": "a server's option for points that wait for the optimiser",
-    "test_limits": "limits for tenants who do not trust each other",
     "test_cluster": "there is one process",
-    "test_turboquant": "a quantization that the packaged engine does not have",
-    "test_turbo4_storage": "a storage that the packaged engine does not have",
 }
 _FOLDER = REPOSITORY / "build" / "qdrant-suite"
 # What the tests import; the project's list has the tools of its cluster tests too.

@@ -11,6 +11,7 @@ from embedded.qdrant.memory import MEMORY, Memory
 from embedded.qdrant.quantization import Quantization
 
 DEFAULT_VECTOR = ""
+MAX_SIZE = 65536
 
 SEARCH_THREADS = 1
 """Requests come one by one: handing a short search to further threads, which sleep, costs more than they save."""
@@ -48,7 +49,7 @@ class MultiVector(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class VectorParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """A dense vector of a collection."""
 
-    size: Annotated[int, Meta(ge=1, le=65536)]
+    size: Annotated[int, Meta(ge=1, le=MAX_SIZE)]
     distance: Distance
     on_disk: bool | None = None
     memory: Memory | None = None

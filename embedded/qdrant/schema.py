@@ -8,6 +8,7 @@ from msgspec import Meta
 from embedded.qdrant import tuning
 from embedded.qdrant.config import (
     DEFAULT_VECTOR,
+    MAX_SIZE,
     CollectionConfig,
     Datatype,
     Distance,
@@ -129,7 +130,7 @@ class UpdateCollection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class DenseVector(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The vector space of a new dense vector."""
 
-    size: Annotated[int, Meta(ge=1, le=65536)]
+    size: Annotated[int, Meta(ge=1, le=MAX_SIZE)]
     distance: Distance
     multivector_config: MultiVector | None = None
     datatype: Datatype | None = None
@@ -191,6 +192,8 @@ def _vectors(given: Object | None) -> dict[str, VectorParams]:
 def _vector(given: Object, what: str) -> VectorParams:
     given = without_nulls(renamed(given, quantization="quantization_config"))
     refuse_pinned(given.get("memory"), "dense vector storage")
+    if isinstance(size := given.get("size"), int) and (size == 0 or size > MAX_SIZE):
+        raise invalid(f"{what}.size: value {size} invalid, must be from 1 to {MAX_SIZE}")
     if "hnsw_config" in given:
         given["hnsw_config"] = tuning.hnsw(shaped(given["hnsw_config"], Object, f"{what}.hnsw_config")) or None
     return shaped(given, VectorParams, what)

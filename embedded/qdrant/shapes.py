@@ -1,5 +1,6 @@
 """JSON objects put into a struct's shape, with Qdrant's two answers to what does not fit."""
 
+import re
 from typing import Any, TypeVar
 
 import msgspec
@@ -8,8 +9,8 @@ from embedded.qdrant.errors import ApiError, invalid
 
 T = TypeVar("T")
 
-# How msgspec begins to describe a value of the right type that is too small or too large.
-_LIMITS = ("`int` >=", "`int` <=", "`float` >=", "`float` <=")
+# How msgspec describes a number that is too small or too large.
+_LIMIT = re.compile(r"Expected `(?:int|float)` (>=|<=) (\S+)$")
 
 
 def shaped(value: Any, shape: type[T], what: str) -> T:
@@ -23,15 +24,17 @@ def shaped(value: Any, shape: type[T], what: str) -> T:
     except msgspec.ValidationError as error:
         reason, _, place = str(error).partition(" - at `$")
         where = what + place.rstrip("`").replace("[...]", "")
-        if any(limit in reason for limit in _LIMITS) and not _is_negative(value, place.strip(".`")):
-            raise invalid(f"{where}: {reason}") from error
+        limit, given = _LIMIT.match(reason), _at(value, place.strip(".`"))
+        if limit and isinstance(given, int | float) and given >= 0:
+            rule = f"{limit[2]} or {'larger' if limit[1] == '>=' else 'lower'}"
+            raise invalid(f"{where}: value {given} invalid, must be {rule}") from error
         raise ApiError(400, f"Format error in JSON body: {where}: {reason}") from error
 
 
-def _is_negative(value: Any, place: str) -> bool:
+def _at(value: Any, place: str) -> Any:
     for key in place.split("."):
         value = value.get(key) if isinstance(value, dict) else None
-    return isinstance(value, int | float) and value < 0
+    return value
 
 
 def without_nulls(value: dict[str, Any] | None) -> dict[str, Any]:
