@@ -20,9 +20,9 @@ REPOSITORY = Path(__file__).parents[1]
 class ServerProcess:
     """A server process over a data folder."""
 
-    def __init__(self, data: Path, *options: str, log: Path | None = None) -> None:
+    def __init__(self, data: Path, *options: str, log: Path | None = None, port: int | None = None) -> None:
         """Start it; what it says goes to `log`, or else to pipes that a test reads once it has ended."""
-        port = ports.free_port()
+        port = port or ports.free_port()
         self.url = f"http://127.0.0.1:{port}"
         command = [sys.executable, "-m", "embedded.qdrant", "--data", str(data), "--port", str(port), *options]
         # A key there is the one of the server at QDRANT_URL.

@@ -16,10 +16,24 @@ OPEN_PATHS = frozenset({"/", "/healthz", "/livez", "/readyz"})
 """What a health check asks for, answered without the key, as in Qdrant."""
 
 _COLLECTION = "/collections/{name}"
+_SHARD = f"{_COLLECTION}/shards/{{shard}}"
+_FORMS = ("", "/batch", "/groups")
 _NOT_BUILT = {
     "the old search API (use points/query)": [
-        ("POST", f"{_COLLECTION}/points/{kind}") for kind in ("search", "recommend", "discover")
+        ("POST", f"{_COLLECTION}/points/{kind}{form}")
+        for kind, forms in (("search", _FORMS), ("recommend", _FORMS), ("discover", _FORMS[:2]))
+        for form in forms
     ],
+    "snapshots of single shards (take one of the collection)": [
+        ("GET", f"{_SHARD}/snapshot"),
+        ("GET", f"{_SHARD}/snapshots"),
+        ("POST", f"{_SHARD}/snapshots"),
+        ("PUT", f"{_SHARD}/snapshots/recover"),
+        ("POST", f"{_SHARD}/snapshots/upload"),
+        ("GET", f"{_SHARD}/snapshots/{{snapshot}}"),
+        ("DELETE", f"{_SHARD}/snapshots/{{snapshot}}"),
+    ],
+    "quotas": [("GET", "/quotas"), ("PUT", "/quotas")],
 }
 
 
@@ -37,6 +51,7 @@ def create_app(store: Store, optimizer: Optimizer, api_key: str | None = None) -
         ("/telemetry", service.telemetry),
         ("/issues", service.issues),
         ("/cluster", service.cluster),
+        ("/cluster/telemetry", service.standalone),
         ("/aliases", collections.aliases),
         ("/collections", collections.names),
     ):

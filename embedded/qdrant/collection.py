@@ -13,10 +13,11 @@ from typing import Any, TypeVar
 import msgspec
 import qdrant_edge as edge
 
+from embedded.qdrant import worker
 from embedded.qdrant.config import SEARCH_THREADS, CollectionConfig
 from embedded.qdrant.engine import EnginePanic, guarded
-from embedded.qdrant.errors import ApiError, from_os, not_found, service_error
-from embedded.qdrant.files import copy_tree, filled_size, remove_tree, require_room, sync_folder, sync_tree
+from embedded.qdrant.errors import DISK_FULL, ApiError, from_os, not_found, service_error
+from embedded.qdrant.files import copy_tree, filled_size, free_space, remove_tree, require_room, sync_folder, sync_tree
 from embedded.qdrant.validate import EngineVector, PointId
 
 T = TypeVar("T")
@@ -166,11 +167,16 @@ class Collection:
         """Load the shard. A failure is kept, logged and told to whoever asks; other collections go on."""
         place = self.place
         try:
+            if free_space(self.folder) < self._reserve:
+                # What kills a process on a full disk had better not be this one.
+                worker.rehearse(place, self.config)
             self._shard = load_shard(place)
         except Exception as error:
+            full = isinstance(error, ApiError) and error.status == DISK_FULL
+            way = "make room" if full else "put them back from a backup"
             self.unreadable = (
                 f"Collection `{self.name}` cannot be opened: {error}. Its files under {place} were left as "
-                "they are; put them back from a backup and restart, or delete it and build it again"
+                f"they are; {way} and restart, or delete it and build it again"
             )
             log.error("%s", self.unreadable)
 
@@ -186,18 +192,22 @@ class Collection:
             log.error("collection %s: the engine broke while reading: %s", self.name, panic)
             raise service_error(f"the engine broke while reading collection `{self.name}`: {panic}") from panic
 
+    async def writable(self) -> None:
+        """Wait while the shard's files are being copied. An `update` that follows at once does not wait again."""
+        while not self._writable.is_set():
+            await self._writable.wait()
+
     async def update(self, operation: edge.UpdateOperation, points: int = 1) -> int:
         """Apply an operation whose every value has been validated, and that has about so many points.
 
         Gives its number. When this returns, the operation is in the engine's log and outlives the process; a flush
         makes it outlive the machine. Raises ApiError. Waits while the shard's files are being copied.
         """
-        while not self._writable.is_set():
-            await self._writable.wait()
+        await self.writable()
         if self.unwritable:
             raise service_error(self.unwritable)
         shard = self._opened()
-        require_room(self.folder, self._reserve)
+        free = require_room(self.folder, self._reserve)
         if self._journal is not None:
             # Even if the engine refuses it half-way: it will refuse it half-way again.
             self._journal.add(operation, points)
@@ -213,6 +223,9 @@ class Collection:
             log.error("%s", self.unwritable)
             raise service_error(self.unwritable) from panic
         self.operations += 1
+        if free < 2 * self._reserve:
+            # What only the log has is written again at the next start, and there may be no room for it by then.
+            self.flush()
         return self.operations
 
     def info(self) -> Any:

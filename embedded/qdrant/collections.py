@@ -1,6 +1,7 @@
 """What `/collections` and `/aliases` do: create, describe, change, delete, index."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import msgspec
@@ -18,6 +19,7 @@ from embedded.qdrant.schema import CreateCollection, CreateVector, UpdateCollect
 from embedded.qdrant.store import Store
 
 Object = dict[str, Any]
+_NOTHING_TO_DO: Object = {"operation_id": None, "status": "completed"}
 
 
 class Aliases(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -141,39 +143,49 @@ class Collections:
         """PUT /collections/{name}/vectors/{vector}: another vector for points to come and those that are there."""
         collection, name = self._store.get(request.path["name"]), request.path["vector"]
         params = request.json(_vector).params()
-        config = with_vector(collection.config, name, params)
-        if config is collection.config:
-            return {"operation_id": None, "status": "completed"}
-        guarded(config.for_engine)
-        # The registry comes last, since points are checked by it: it never names a vector that the engine
-        # lacks. What was interrupted before may have left one in the engine that the registry does not name.
-        gone = guarded(lambda: edge.UpdateOperation.delete_vector_name(name))
-        number = await self._change_space(collection, gone, guarded(lambda: creation(name, params)))
-        self._store.configure(collection, config)
+        if with_vector(collection.config, name, params) is collection.config:
+            return _NOTHING_TO_DO
+        async with self._space_of(collection):
+            # Somebody else may have made it while this waited, and points may have it by now.
+            if (config := with_vector(collection.config, name, params)) is collection.config:
+                return _NOTHING_TO_DO
+            guarded(config.for_engine)
+            # The registry comes last, since points are checked by it: it never names a vector that the engine
+            # lacks. What was interrupted before may have left one in the engine that the registry does not name.
+            await collection.update(guarded(lambda: edge.UpdateOperation.delete_vector_name(name)))
+            number = await collection.update(guarded(lambda: creation(name, params)))
+            collection.read(lambda shard: shard.flush())
+            self._store.configure(collection, with_vector(collection.config, name, params))
         return {"operation_id": number, "status": "completed"}
 
     async def delete_vector(self, request: Request) -> Object:
         """DELETE /collections/{name}/vectors/{vector}: of all points. One that is not there is no error."""
         collection, name = self._store.get(request.path["name"]), request.path["vector"]
         if name not in collection.config.names():
-            return {"operation_id": None, "status": "completed"}
-        self._store.configure(collection, without_vector(collection.config, name))
-        number = await self._change_space(collection, guarded(lambda: edge.UpdateOperation.delete_vector_name(name)))
+            return _NOTHING_TO_DO
+        async with self._space_of(collection):
+            if name not in collection.config.names():
+                return _NOTHING_TO_DO
+            # The registry comes first, for the same reason.
+            self._store.configure(collection, without_vector(collection.config, name))
+            number = await collection.update(guarded(lambda: edge.UpdateOperation.delete_vector_name(name)))
+            collection.read(lambda shard: shard.flush())
         return {"operation_id": number, "status": "completed"}
 
-    async def _change_space(self, collection: Collection, *operations: edge.UpdateOperation) -> int:
-        """Apply operations that change which vectors there are, with everything before and after them on the disk.
+    @contextlib.asynccontextmanager
+    async def _space_of(self, collection: Collection) -> AsyncIterator[None]:
+        """The time for a change of which vectors there are: one change after another, and all before it on the disk.
 
         The engine opens a shard with the vectors that it has now and replays its log against those: points that
-        were logged before the change, and not flushed, would be lost. A copy that is being optimised has the old
-        vectors, so it is thrown away.
+        were logged before the change, and not flushed, would be lost. So flush after it as well. A copy that is
+        being optimised has the old vectors, so it is thrown away.
         """
         await self._optimizer.cancel(collection)
         async with collection.upkeep:
+            # No write comes between this flush and the change.
+            await collection.writable()
             collection.read(lambda shard: shard.flush())
-            number = [await collection.update(operation) for operation in operations][-1]
-            collection.read(lambda shard: shard.flush())
-        return number
+            yield
 
     def change_aliases(self, request: Request) -> bool:
         """POST /collections/aliases."""

@@ -101,6 +101,10 @@ class CollectionConfig(msgspec.Struct, frozen=True):
         """All vector names, dense before sparse."""
         return [*self.vectors, *self.sparse]
 
+    def spaces(self) -> Object:
+        """Each vector's name with what makes it this vector: what a point is checked against."""
+        return {name: params.space() for vectors in (self.vectors, self.sparse) for name, params in vectors.items()}
+
     def printed(self, metadata: Object | None) -> Object:
         """The `config` part of Qdrant's collection info."""
         vectors = self.vectors[DEFAULT_VECTOR] if set(self.vectors) == {DEFAULT_VECTOR} else self.vectors

@@ -2,6 +2,9 @@
 
 import errno
 
+DISK_FULL = 507
+"""The status of what was not written for lack of room."""
+
 
 class ApiError(Exception):
     """A request that cannot be answered.
@@ -51,7 +54,7 @@ def service_error(message: str) -> ApiError:
 
 def disk_full(message: str) -> ApiError:
     """There is no room for a write (507)."""
-    return ApiError(507, f"Insufficient storage: {message}")
+    return ApiError(DISK_FULL, f"Insufficient storage: {message}")
 
 
 def from_os(error: OSError) -> ApiError:

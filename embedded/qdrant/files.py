@@ -65,17 +65,23 @@ def sync_tree(folder: Path) -> None:
                 os.close(handle)
 
 
-def require_room(folder: Path, reserve: int) -> None:
-    """Raise ApiError when fewer than `reserve` bytes are free.
+def free_space(folder: Path) -> int:
+    """How many bytes are free on the folder's disk; raises OSError."""
+    return shutil.disk_usage(folder).free
+
+
+def require_room(folder: Path, reserve: int) -> int:
+    """How many bytes are free. Raises ApiError when they are fewer than `reserve`.
 
     The engine writes into memory-mapped sparse files. On a full disk such a write does not fail: it kills the
     process (SIGBUS). So a write is refused while there is still room for what is under way.
     """
-    free = shutil.disk_usage(folder).free
+    free = free_space(folder)
     if free < reserve:
         raise disk_full(
             f"{free >> 20} MiB are free under {folder}, {reserve >> 20} MiB are kept in reserve; nothing was written"
         )
+    return free
 
 
 def copy_tree(source: Path, target: Path) -> None:

@@ -1,6 +1,6 @@
 """Writes to points: the shapes they come in, and what of them the engine is given.
 
-`prepared` checks every value and touches nothing; only the Write that it gives can change the collection.
+`prepared` checks every value and touches nothing; only what it gives can change the collection.
 """
 
 import asyncio
@@ -49,11 +49,27 @@ class Write:
     points: int = 1
     """How many points it carries."""
 
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """An operation with what became of it, checked against the vectors that the collection had then."""
+
+    source: "Operation"
+    config: CollectionConfig
+    write: Write
+
     async def apply(self, collection: Collection) -> int:
-        """Apply it; gives the operation's number."""
-        if self.needs:
-            collection.require_points(self.needs)
-        return await collection.update(self.operation, self.points)
+        """Apply it; gives the operation's number. Raises ApiError.
+
+        A vector may have gone while it waited. The engine would refuse such a write, and replay it at its next start.
+        """
+        await collection.writable()
+        write = self.write
+        if collection.config is not self.config and collection.config.spaces() != self.config.spaces():
+            write = self.source.prepared(collection.config).write
+        if write.needs:
+            collection.require_points(write.needs)
+        return await collection.update(write.operation, write.points)
 
 
 class Operation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -61,10 +77,10 @@ class Operation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
     shard_key: Any = None
 
-    def prepared(self, config: CollectionConfig) -> Write:
+    def prepared(self, config: CollectionConfig) -> Prepared:
         """Check everything; raises ApiError."""
         _no_shard_key(self.shard_key)
-        return guarded(lambda: self.write(config))
+        return Prepared(self, config, guarded(lambda: self.write(config)))
 
     def write(self, config: CollectionConfig) -> Write:
         """The operation in the engine's form."""
@@ -125,7 +141,7 @@ class Upsert(Operation, frozen=True, forbid_unknown_fields=True, kw_only=True):
         """The operation in the engine's form."""
         return self._write(self._converted(self._given(), config), config)
 
-    async def prepared_in_pieces(self, config: CollectionConfig) -> Write:
+    async def prepared_in_pieces(self, config: CollectionConfig) -> Prepared:
         """What `prepared` gives. Readers get their turn after every hundred points or so."""
         _no_shard_key(self.shard_key)
         points, converted = self._given(), list[edge.Point]()
@@ -133,7 +149,7 @@ class Upsert(Operation, frozen=True, forbid_unknown_fields=True, kw_only=True):
             piece = points[start : start + PIECE]
             converted += guarded(lambda piece=piece, start=start: self._converted(piece, config, start))
             await asyncio.sleep(0)
-        return guarded(lambda: self._write(converted, config))
+        return Prepared(self, config, guarded(lambda: self._write(converted, config)))
 
     def _given(self) -> list[PointStruct]:
         if self.points is not None and self.batch is None:

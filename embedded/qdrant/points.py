@@ -25,7 +25,7 @@ from embedded.qdrant.operations import (
 from embedded.qdrant.queries import Limit
 from embedded.qdrant.scoring import to_order_by
 from embedded.qdrant.store import Store
-from embedded.qdrant.validate import point_id, point_ids
+from embedded.qdrant.validate import MAX_ID_DIGITS, point_id, point_ids
 
 Object = dict[str, Any]
 
@@ -151,7 +151,8 @@ class Points:
     def get(self, request: Request) -> Object:
         """GET /points/{id}."""
         given = request.path["id"]
-        wanted = point_id(int(given) if given.isdecimal() else given)
+        number = given.isascii() and given.isdecimal() and len(given) <= MAX_ID_DIGITS
+        wanted = point_id(int(given) if number else given)
         found = self._collection(request).read(lambda shard: shard.retrieve([wanted], True, True))
         if not found:
             raise not_found(f"Point with id {wanted} does not exists!")

@@ -35,8 +35,13 @@ class Service:
         self.server: Server | None = None
 
     def root(self, _request: Request) -> Plain:
-        """GET /: the one answer without the envelope that clients read."""
-        told = {"title": "qdrant - vector search engine", "version": QDRANT_VERSION, "commit": QDRANT_COMMIT}
+        """GET /: the one answer without the envelope that clients read. A server has no `engine`: by it one can tell."""
+        told = {
+            "title": "qdrant - vector search engine",
+            "version": QDRANT_VERSION,
+            "commit": QDRANT_COMMIT,
+            "engine": f"qdrant-edge-py {version('qdrant-edge-py')}",
+        }
         return Plain(msgspec.json.encode(told), b"application/json")
 
     def healthy(self, _request: Request) -> Plain:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from embedded.qdrant.errors import ApiError, bad_request, not_found
 from embedded.qdrant.files import PIECE, replace_file, require_room, sync_folder
@@ -93,7 +93,7 @@ def sha256_of(path: Path) -> str:
 
 def local_path(location: str, allowed: Path) -> Path:
     """The file that a `file://` location names. Raises ApiError unless it is there and below `allowed`."""
-    parts = urlsplit(location)
+    parts = _split(location)
     if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
         raise ApiError(400, "Bad request: Invalid snapshot URI, file path must be absolute or on localhost")
     given = Path(unquote(parts.path))
@@ -112,7 +112,7 @@ def local_path(location: str, allowed: Path) -> Path:
 
 def fetch(location: str, api_key: str | None, target: Path, reserve: int) -> None:
     """Download a snapshot from an http(s) URL. Raises ApiError (400) with what went wrong."""
-    if urlsplit(location).scheme not in ("http", "https"):
+    if _split(location).scheme not in ("http", "https"):
         raise bad_request(f"`location` is a file://, http:// or https:// URL, not {location[:80]!r}")
     try:
         request = urllib.request.Request(location, headers={"api-key": api_key} if api_key else {})  # noqa: S310
@@ -125,6 +125,13 @@ def fetch(location: str, api_key: str | None, target: Path, reserve: int) -> Non
     except (OSError, ValueError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", None) or error
         raise ApiError(400, f"Bad request: the snapshot could not be fetched from {location}: {reason}") from error
+
+
+def _split(location: str) -> SplitResult:
+    try:
+        return urlsplit(location)
+    except ValueError as error:
+        raise bad_request(f"`location` is no URL: {error}") from error
 
 
 def _pieces(reply: http.client.HTTPResponse) -> Iterator[bytes]:

@@ -14,7 +14,7 @@ import msgspec
 import multipart
 
 from embedded.qdrant import archives, worker
-from embedded.qdrant.collection import Collection
+from embedded.qdrant.collection import Collection, CollectionRecord
 from embedded.qdrant.errors import ApiError, bad_request, from_os
 from embedded.qdrant.files import require_room
 from embedded.qdrant.http import Accepted, Download, Request
@@ -211,15 +211,17 @@ class Snapshots:
 
     async def _replace(self, collection: Collection, described: archives.Description, shard: Path) -> None:
         await self._optimizer.cancel(collection)
-        async with collection.upkeep:
+
+        def commit(record: CollectionRecord) -> None:
             # The vectors may differ in how they are kept, and that is the shard's; the rest is the collection's.
-            config = msgspec.structs.replace(
-                collection.config, vectors=described.config.vectors, sparse=described.config.sparse
-            )
-            await collection.adopt(
-                shard,
-                lambda record: self._store.replace_record(collection, msgspec.structs.replace(record, config=config)),
-            )
+            kept = described.config
+            config = msgspec.structs.replace(record.config, vectors=kept.vectors, sparse=kept.sparse)
+            self._store.replace_record(collection, msgspec.structs.replace(record, config=config))
+
+        async with collection.upkeep:
+            # Checked again: one that had to wait may have come after a new vector.
+            self._require_same_vectors(collection.name, described)
+            await collection.adopt(shard, commit)
         self._optimizer.forget(collection)
 
     async def _or_accepted(self, request: Request, work: Callable[[], Awaitable[Any]]) -> Any:

@@ -129,7 +129,9 @@ class Store:
         self.replace_record(collection, msgspec.structs.replace(collection.record, config=config))
 
     def replace_record(self, collection: Collection, record: CollectionRecord) -> None:
-        """Put a changed record of a collection into the registry, then into force."""
+        """Put a changed record of a collection into the registry, then into force. Raises ApiError (404)."""
+        if self._open.get(collection.name) is not collection:
+            raise not_found(f"Collection `{collection.name}` doesn't exist!")
         self._register({**self._registry.collections, collection.name: record})
         collection.record = record
 

@@ -35,6 +35,7 @@ MAX_MULTIVECTOR = 1024 * 1024
 
 MAX_NAME_LENGTH = 255
 _MAX_ID = 2**64 - 1
+MAX_ID_DIGITS = len(str(_MAX_ID))
 _FORBIDDEN_IN_NAMES = frozenset('<>:"/\\|?*\0\x1f')
 
 

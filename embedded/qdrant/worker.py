@@ -9,6 +9,7 @@ import asyncio
 import ctypes
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import Literal
@@ -18,7 +19,7 @@ import qdrant_edge as edge
 
 from embedded.qdrant.config import CollectionConfig
 from embedded.qdrant.engine import EnginePanic, guarded
-from embedded.qdrant.errors import ApiError
+from embedded.qdrant.errors import ApiError, disk_full
 
 Task = Literal["optimize", "check"]
 
@@ -31,11 +32,26 @@ class Outcome(msgspec.Struct, frozen=True):
     error: str | None = None
 
 
+def rehearse(folder: Path, config: CollectionConfig) -> None:
+    """Load a shard in a child process, which writes what of its log is not in its files yet.
+
+    Raises ApiError (507) if that kills the child, as a write into a full disk does. Whatever else is wrong with the
+    shard is for who loads it to say.
+    """
+    told = msgspec.json.encode(config)
+    child = subprocess.run(_command("check", folder), input=told, capture_output=True, check=False)
+    if child.returncode < 0:
+        name = signal.Signals(-child.returncode).name
+        raise disk_full(f"loading it ended a process with {name}: there is too little room on the disk")
+
+
 async def run(task: Task, folder: Path, config: CollectionConfig) -> Outcome:
     """Do the task in a child process. It is killed when the caller is cancelled."""
-    command = [sys.executable, "-m", "embedded.qdrant.worker", task, str(folder)]
     process = await asyncio.create_subprocess_exec(
-        *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        *_command(task, folder),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
     )
     try:
         told, complaint = await process.communicate(msgspec.json.encode(config))
@@ -48,6 +64,10 @@ async def run(task: Task, folder: Path, config: CollectionConfig) -> Outcome:
     except msgspec.MsgspecError:
         last = complaint.decode(errors="replace").strip().rpartition("\n")[2]
         return Outcome(error=f"its process ended with code {process.returncode}: {last or 'no message'}")
+
+
+def _command(task: Task, folder: Path) -> list[str]:
+    return [sys.executable, "-m", "embedded.qdrant.worker", task, str(folder)]
 
 
 def main(arguments: list[str]) -> None:

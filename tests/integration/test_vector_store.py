@@ -1,5 +1,10 @@
 """The embedded vector store as a process: what it refuses, how it starts and ends. What every store does: tests/contract."""
 
+import os
+import random
+import shutil
+import subprocess
+import sys
 import uuid
 import warnings
 from collections.abc import Iterator
@@ -78,6 +83,12 @@ def test_a_bad_query_is_refused(url: str, knowledge: str, body: dict[str, Any]) 
     ("method", "path", "status"),
     [
         ("POST", "/collections/x/points/search", 501),
+        ("POST", "/collections/x/points/recommend/groups", 501),
+        ("POST", "/collections/x/shards/0/snapshots", 501),
+        ("GET", "/quotas", 501),
+        ("PUT", "/collections/x/shards", 405),
+        ("GET", "/cluster/telemetry", 405),
+        ("GET", f"/collections/x/points/{'9' * 5000}", 400),
         ("GET", "/nowhere", 404),
         ("DELETE", "/collections", 405),
         ("POST", "/collections/nowhere/points/count", 400),
@@ -222,6 +233,71 @@ def test_a_full_disk_is_an_error_and_readers_go_on(tmp_path: Path) -> None:
     assert client.count("kept").count == 1
     client.close()
     server.stop()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own of 256 MiB."""
+    place = tmp_path / "small"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256m", "tmpfs", str(place)]
+    if sys.platform != "linux" or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a file system takes Linux and root")
+    yield place
+    subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+def fill_up(disk: Path) -> Path:
+    """Leave nothing free; gives the file that takes the rest."""
+    filler = disk / "filler"
+    with filler.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, shutil.disk_usage(disk).free)
+    return filler
+
+
+def fits(http: httpx.Client, method: str, path: str, body: Any) -> bool:
+    """Write; false if that was refused for lack of room."""
+    answer = http.request(method, f"/collections/c{path}", json=body)
+    assert answer.status_code in (200, 507), answer.text
+    return answer.status_code == 200
+
+
+def test_a_disk_that_is_full_to_the_brim_loses_nothing(small_disk: Path) -> None:
+    """Then a write into the engine's files kills its process, so none may come to that."""
+
+    def start() -> ServerProcess:
+        log = small_disk.parent / "log"
+        return ServerProcess(small_disk / "data", "--reserve-mib", "64", log=log).wait_until_ready()
+
+    def stored(http: httpx.Client) -> int:
+        body = {"limit": 10_000, "with_payload": False, "with_vector": True}
+        return len(http.post("/collections/c/points/scroll", json=body).raise_for_status().json()["result"]["points"])
+
+    server = start()
+    with httpx.Client(base_url=server.url, timeout=60) as http:
+        assert fits(http, "PUT", "", {"vectors": {"size": 2, "distance": "Dot"}})
+        point = {"vector": [1, 2], "payload": {"text": random.Random(0).randbytes(10_000).hex()}}
+        written = 0
+        while fits(http, "PUT", "/points", {"points": [{"id": written + i, **point} for i in range(50)]}):
+            written += 50
+        assert written
+        filler = fill_up(small_disk)
+        assert not fits(http, "POST", "/points/delete", {"points": [1]})
+        assert not fits(http, "PATCH", "", {"metadata": {"a": 1}})
+        assert stored(http) == written
+    server.process.kill()
+    server.process.wait()
+    # What its log holds and its files do not cannot be put into them now: then it says so, and stays up.
+    server = start()
+    assert httpx.get(f"{server.url}/collections").status_code == 200
+    told = httpx.post(f"{server.url}/collections/c/points/count", json={})
+    assert told.status_code == 200 or "too little room on the disk" in told.text
+    assert server.stop() == 0
+    filler.unlink()
+    server = start()
+    with httpx.Client(base_url=server.url, timeout=60) as http:
+        assert stored(http) == written
+    assert server.stop() == 0
 
 
 @pytest.mark.parametrize("damage", ["the folder is gone", "the log is gone", "the segments are rubbish"])

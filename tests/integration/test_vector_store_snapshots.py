@@ -192,6 +192,8 @@ def test_what_does_not_fit_is_refused_with_one_sentence(http: httpx.Client, tmp_
     refused(recover(http, "c", location=location, checksum="0" * 64), 400, "checksum mismatch")
     refused(recover(http, "c", location=location, checksum="abc"), 422, "checksum")
     refused(recover(http, "c", location="ftp://example.org/x"), 400, "location")
+    refused(recover(http, "c", location="http://[::1/x"), 400, "no URL")
+    refused(recover(http, "c", location="file://[::1/x"), 400, "no URL")
     refused(recover(http, "c", location="file:///etc/passwd"), 403, "inside the snapshots directory")
     refused(recover(http, "c", location="/snapshots/knowledge-xxx.snapshot"), 400, "does not exist")
     refused(http.post("/collections/c/snapshots/upload", content=b"x"), 400, "multipart")
