@@ -6,6 +6,8 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3; do \
 # Where PyTorch's CPU build is taken from if the index that pip is configured with has none.
 TORCH_INDEX_URL ?= https://download.pytorch.org/whl/cpu
 
+TEST_WORKERS ?= 2
+
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 TORCH := $(shell sed -n 's/^torch==//p' requirements.lock)
@@ -52,8 +54,10 @@ $(STAMP):
 run: setup
 	@exec $(BIN)/zhiyun up
 
+# Most tests wait for the services that they start. Each worker has services of its own, and takes files whole: the tests
+# of some build on one another.
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(TEST_WORKERS) --dist loadfile
 
 lint: setup
 	$(BIN)/ruff check .

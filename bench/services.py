@@ -61,3 +61,17 @@ def services(home: Path) -> Generator[None]:
         url = stack.enter_context(vector_store(home))
         stack.enter_context(environment(DATABASE_URL=cluster.url("zhiyun"), QDRANT_URL=url, ZHIYUN_HOME=str(home)))
         yield
+
+
+@contextmanager
+def s3_server(folder: Path) -> Generator[str]:
+    """A running S3 endpoint that keeps objects below `folder`, with a bucket `bench`; gives its URL."""
+    (folder / "bench").mkdir(parents=True)
+    port = ports.free_port()
+    service = Service(
+        name="s3",
+        command=[sys.executable, "-m", "localbucket", str(folder), "--port", str(port)],
+        ready=probes.http(f"http://127.0.0.1:{port}/bench"),
+    )
+    with running(service, folder.with_suffix(".log")):
+        yield f"http://127.0.0.1:{port}"

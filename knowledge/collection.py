@@ -6,7 +6,7 @@ A collection `knowledge_<fingerprint>` holds the passages of every kept release 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 from uuid import UUID
@@ -22,7 +22,14 @@ from zhiyun.settings import QdrantSettings
 CURRENT = 2147483647  # `removed_in` of what has not been removed
 DENSE = "dense"
 LEXICAL = "lexical"
+# What every query filters on, and what deletions look up.
+PAYLOAD_INDEXES = {
+    "added_in": models.PayloadSchemaType.INTEGER,
+    "removed_in": models.PayloadSchemaType.INTEGER,
+    "document_id": models.PayloadSchemaType.KEYWORD,
+}
 _BATCH = 256
+_PAGE = 5000  # ids in one answer
 _T = TypeVar("_T")
 
 
@@ -79,9 +86,8 @@ class Collections:
                 sparse_vectors_config={LEXICAL: models.SparseVectorParams(modifier=models.Modifier.IDF)},
                 metadata=metadata,
             )
-            for field in ("added_in", "removed_in"):
-                self._client.create_payload_index(collection, field, models.PayloadSchemaType.INTEGER)
-            self._client.create_payload_index(collection, "document_id", models.PayloadSchemaType.KEYWORD)
+            for field, kind in PAYLOAD_INDEXES.items():
+                self._client.create_payload_index(collection, field, kind)
 
         self._call(create)
 
@@ -144,6 +150,38 @@ class Collections:
         return self._call(
             lambda: self._client.count(collection, count_filter=release_filter(release), exact=True).count
         )
+
+    def ids(self, collection: str, release: int) -> Iterator[UUID]:
+        """Ids of the points of a release, in no order that means anything."""
+        place: Any = None
+        while True:
+
+            def page(place: Any = place) -> tuple[list[models.Record], Any]:
+                return self._client.scroll(
+                    collection,
+                    scroll_filter=release_filter(release),
+                    limit=_PAGE,
+                    offset=place,
+                    with_payload=False,
+                    with_vectors=False,
+                )
+
+            records, place = self._call(page)
+            yield from (UUID(str(record.id)) for record in records)
+            if place is None:
+                return
+
+    def size(self, collection: str) -> int:
+        """Points of whatever release."""
+        return self._call(lambda: self._client.count(collection, exact=True).count)
+
+    def forget_after(self, collection: str, release: int) -> None:
+        """Take back what releases after this one have added and removed."""
+        added = models.FieldCondition(key="added_in", range=models.Range(gt=release))
+        removed = models.FieldCondition(key="removed_in", range=models.Range(gt=release, lt=CURRENT))
+        self._delete(collection, models.Filter(must=[added]))
+        closed = models.FilterSelector(filter=models.Filter(must=[removed]))
+        self._call(lambda: self._client.set_payload(collection, {"removed_in": CURRENT}, closed, wait=True))
 
     def search(self, collection: str, requests: Sequence[models.QueryRequest]) -> list[QueryResponse]:
         return self._call(lambda: self._client.query_batch_points(collection, requests))

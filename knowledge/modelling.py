@@ -73,12 +73,12 @@ def choose(connection: Connection, settings: EmbeddingSettings, rules: str, prog
     return Chosen(made.fingerprint, reason)
 
 
-def load_model(connection: Connection, fingerprint: str) -> RetrievalModel:
-    """The model with this fingerprint: from this machine's folder, else from the record in PostgreSQL.
+def load_model(connection: Connection, fingerprint: str, models: Path | None = None) -> RetrievalModel:
+    """The model with this fingerprint: from this machine's folder (or `models`), else from the record in PostgreSQL.
 
     The last one stays in memory: the steps of a run use it one after another.
     """
-    folder = models_dir() / fingerprint
+    folder = (models or models_dir()) / fingerprint
     if not folder.exists():
         row = connection.execute(
             "SELECT package FROM knowledge.models WHERE fingerprint = %s", (fingerprint,)

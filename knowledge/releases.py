@@ -6,22 +6,19 @@ go on reading, and publishing is changing one number. PostgreSQL is the record; 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import secrets
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, LiteralString
-from uuid import UUID
+from typing import TYPE_CHECKING, Any
 
 from psycopg.types.json import Json
 
-from knowledge import vectors
-from knowledge.collection import CURRENT, Collections, Point
+from knowledge.collection import CURRENT, Collections
 from knowledge.database import Connection
-from knowledge.lexical import tokenize
+from knowledge.filling import BATCH, alive, fill, points_of, refill
 
 if TYPE_CHECKING:
     from knowledge.model import RetrievalModel
-
-_BATCH = 512
 
 # Passages that the documents at hand should have, and those that are open in the collection.
 _WANTED = """
@@ -80,6 +77,12 @@ def _one(connection: Connection, status: str) -> Release | None:
     return Release(*row) if row else None
 
 
+def last_number(connection: Connection) -> int:
+    """The number of the newest release, whatever became of it; 0 without any."""
+    row = connection.execute("SELECT coalesce(max(number), 0) FROM knowledge.releases").fetchone()
+    return int(row[0]) if row else 0
+
+
 def reconcile(connection: Connection, collections: Collections, load: Callable[[str], RetrievalModel]) -> list[str]:
     """Make the vector store agree with the record before anything is built on it; says what had to be done.
 
@@ -94,22 +97,24 @@ def reconcile(connection: Connection, collections: Collections, load: Callable[[
     current = live(connection)
     if current is None:
         return said
-    expected = _alive(connection, current)
+    expected = alive(connection, current.collection, current.number)
     name = current.collection
     if not collections.exists(name):
-        restored = _refill(connection, collections, name, load(current.fingerprint))
+        restored = refill(connection, collections, name, load(current.fingerprint))
         said.append(f"The collection {name} was missing: {restored} points were written again from PostgreSQL.")
     elif collections.count(name, current.number) != expected:
         model = load(current.fingerprint)
-        restored = _fill(connection, collections, name, model)
+        restored = fill(connection, collections, name, model)
         if collections.count(name, current.number) != expected:  # it also has points that the record does not know
             collections.delete(name)
-            restored = _refill(connection, collections, name, model)
+            restored = refill(connection, collections, name, model)
         said.append(f"The collection {name} was incomplete: {restored} points were written again from PostgreSQL.")
     told = collections.live()
     if told is None or (told.collection, told.release) != (current.collection, current.number):
-        collections.publish(current.collection, _metadata(connection, current))
+        collections.publish(current.collection, live_metadata(connection, current))
         said.append(f"Release {current.number} is live again in the vector store.")
+    # Of a later time than the record, where a restore was broken off: the next release gets their number.
+    collections.forget_after(name, last_number(connection))
     return said
 
 
@@ -126,14 +131,13 @@ def build(
 
     Raises VectorStoreUnavailable; the candidate is then left for `reconcile`, and customers keep the live release.
     """
-    collection = collections.name(model.fingerprint)
+    collection = _home(connection, collections, model.fingerprint)
     current = live(connection)
     with connection.transaction():
         difference = _compare(connection, collection, rules)
         if current and current.collection == collection and not _anything(connection, difference):
             return None
-        row = connection.execute("SELECT coalesce(max(number), 0) + 1 FROM knowledge.releases").fetchone()
-        number = int(row[0]) if row else 1
+        number = last_number(connection) + 1
         weight = current.fusion_weight if current and current.fingerprint == model.fingerprint else model.default_weight
         connection.execute(
             """
@@ -159,9 +163,9 @@ def build(
     if not collections.exists(collection):
         collections.create(collection, model.embedder.dimensions, {})
     written = 0
-    for points in _points(connection, model, "t.collection = %s AND t.added_in = %s", (collection, number)):
+    for points in points_of(connection, model, "t.collection = %s AND t.added_in = %s", (collection, number)):
         written += collections.upsert(collection, points)
-        if difference.added > _BATCH:
+        if difference.added > BATCH:
             progress(f"{written} of {difference.added} points written")
     gone = [
         row[0]
@@ -175,9 +179,32 @@ def build(
     return built, difference
 
 
+def _home(connection: Connection, collections: Collections, fingerprint: str) -> str:
+    """The collection that releases of this fingerprint go to: where the newest kept one is, whatever it is called.
+
+    A restore may have put it under another name, or may have left one with the usual name that the record knows nothing
+    of; points beside those would never add up, so that one is left to `pruning`.
+    """
+    row = connection.execute(
+        """
+        SELECT r.collection FROM knowledge.releases r WHERE r.fingerprint = %s AND r.status IN ('live', 'retired')
+        AND EXISTS (SELECT FROM knowledge.points t WHERE t.collection = r.collection) ORDER BY r.number DESC LIMIT 1
+        """,
+        (fingerprint,),
+    ).fetchone()
+    if row:
+        return row[0]
+    name = collections.name(fingerprint)
+    if not collections.exists(name) or not collections.size(name):
+        return name
+    known = connection.execute("SELECT FROM knowledge.points WHERE collection = %s LIMIT 1", (name,)).fetchone()
+    return name if known else f"{name}_r{secrets.token_hex(3)}"
+
+
 def verify(connection: Connection, collections: Collections, release: Release) -> tuple[int, int]:
     """Passages that the release should have by the record, and that the vector store counts."""
-    return _alive(connection, release), collections.count(release.collection, release.number)
+    expected = alive(connection, release.collection, release.number)
+    return expected, collections.count(release.collection, release.number)
 
 
 def set_quality(connection: Connection, release: Release, fusion_weight: float, quality: Mapping[str, Any]) -> None:
@@ -200,7 +227,7 @@ def publish(connection: Connection, collections: Collections, release: Release) 
         connection.execute(
             "UPDATE knowledge.releases SET status = 'live', published_at = now() WHERE number = %s", (release.number,)
         )
-    collections.publish(release.collection, _metadata(connection, release))
+    collections.publish(release.collection, live_metadata(connection, release))
 
 
 def reject(connection: Connection, collections: Collections, release: Release, reason: str) -> None:
@@ -300,85 +327,8 @@ def _note_versions(connection: Connection, number: int) -> None:
     )
 
 
-def _alive(connection: Connection, release: Release) -> int:
-    row = connection.execute(
-        "SELECT count(*) FROM knowledge.points WHERE collection = %s AND added_in <= %s AND removed_in > %s",
-        (release.collection, release.number, release.number),
-    ).fetchone()
-    return int(row[0]) if row else 0
-
-
-def _refill(connection: Connection, collections: Collections, collection: str, model: RetrievalModel) -> int:
-    collections.create(collection, model.embedder.dimensions, {})
-    return _fill(connection, collections, collection, model)
-
-
-def _fill(connection: Connection, collections: Collections, collection: str, model: RetrievalModel) -> int:
-    return sum(
-        collections.upsert(collection, points)
-        for points in _points(connection, model, "t.collection = %s", (collection,))
-    )
-
-
-def _points(
-    connection: Connection, model: RetrievalModel, condition: LiteralString, parameters: Sequence[Any]
-) -> Iterator[list[Point]]:
-    """Points of the record that fulfil a condition, with their vectors, in batches."""
-    ids: list[UUID] = [
-        row[0]
-        for row in connection.execute(
-            f"SELECT t.id FROM knowledge.points t WHERE {condition} ORDER BY t.passage_id",
-            parameters,
-        )
-    ]
-    for start in range(0, len(ids), _BATCH):
-        rows = connection.execute(
-            """
-            SELECT t.id, t.document_id, t.added_in, t.removed_in, d.uri, d.source, d.path, c.title, p.heading, p.text,
-                   p.start_offset, p.end_offset, p.indexed, p.indexed_sha256
-            FROM knowledge.points t
-            JOIN knowledge.documents d ON d.id = t.document_id
-            JOIN knowledge.passages p ON p.id = t.passage_id
-            JOIN knowledge.contents c ON c.id = p.content_id
-            WHERE t.id = ANY(%s)
-            """,
-            (ids[start : start + _BATCH],),
-        ).fetchall()
-        yield _with_vectors(connection, model, rows)
-
-
-def _with_vectors(connection: Connection, model: RetrievalModel, rows: Sequence[Any]) -> list[Point]:
-    kept = vectors.read(connection, model.embedder.fingerprint, [bytes(row[13]) for row in rows])
-    missing = [row for row in rows if bytes(row[13]) not in kept]
-    if missing:  # pruned, or the database was restored without them: compute them again
-        computed = model.embedder.embed_passages([row[12] for row in missing])
-        vectors.store(connection, model.embedder.fingerprint, [bytes(row[13]) for row in missing], computed)
-        kept.update({bytes(row[13]): vector for row, vector in zip(missing, computed, strict=True)})
-    return [
-        Point(
-            id=row[0],
-            dense=kept[bytes(row[13])].tolist(),
-            lexical=model.bm25.passage(tokenize(row[12])),
-            payload={
-                "passage_id": str(row[0]),
-                "document_id": str(row[1]),
-                "added_in": row[2],
-                "removed_in": row[3],
-                "uri": row[4],
-                "source": row[5],
-                "path": row[6],
-                "title": row[7],
-                "heading": row[8],
-                "text": row[9],
-                "start": row[10],
-                "end": row[11],
-            },
-        )
-        for row in rows
-    ]
-
-
-def _metadata(connection: Connection, release: Release) -> dict[str, Any]:
+def live_metadata(connection: Connection, release: Release) -> dict[str, Any]:
+    """What readers are told of a live release."""
     row = connection.execute(
         "SELECT fusion_weight FROM knowledge.releases WHERE number = %s", (release.number,)
     ).fetchone()

@@ -106,7 +106,7 @@ def parse_sources(value: str) -> list[Source]:
                 f"KNOWLEDGE_SOURCES={value!r}: has an empty part; write `folder` or `name=folder`, separated by commas"
             )
         path = Path(folder.strip()).expanduser().absolute()
-        name = _storable(name.strip() or path.resolve().name)
+        name = storable(name.strip() or path.resolve().name)
         if not name or "/" in name:
             raise SettingsError(
                 f"KNOWLEDGE_SOURCES={value!r}: {folder.strip()!r} needs a name without a slash; write `name=folder`"
@@ -233,9 +233,9 @@ class _Walk:
         except OSError as error:
             missing = error.errno in (errno.ENOENT, errno.ENOTDIR)
             what = "does not exist" if missing else f"cannot be read ({_why(error)})"
-            raise _unavailable(source, f"cannot be taken in: {_storable(root)} {what}") from None
+            raise _unavailable(source, f"cannot be taken in: {storable(root)} {what}") from None
         if not stat.S_ISDIR(status.st_mode):
-            raise _unavailable(source, f"cannot be taken in: {_storable(root)} is not a folder")
+            raise _unavailable(source, f"cannot be taken in: {storable(root)} is not a folder")
         linked = {(status.st_dev, status.st_ino)}
         folders = [(root, "")]
         while folders:
@@ -245,11 +245,11 @@ class _Walk:
                     found = sorted(entries, key=lambda entry: os.fsencode(entry.name))
             except OSError as error:
                 if not prefix:
-                    raise _unavailable(source, f"cannot be read: {_storable(root)}: {_why(error)}") from None
+                    raise _unavailable(source, f"cannot be read: {storable(root)}: {_why(error)}") from None
                 self._skip(prefix.rstrip("/"), f"cannot be read ({_why(error)})")
                 continue
             for entry in found:
-                path = prefix + _storable(entry.name)
+                path = prefix + storable(entry.name)
                 try:
                     if entry.is_dir():
                         if entry.name in NOT_SOURCES:
@@ -296,10 +296,16 @@ class _Walk:
 _UNSTORABLE = re.compile(r"[\udc80-\udcff]+|[\x00-\x1f\x7f]|%(?=[0-9A-Fa-f]{2})")
 
 
-def _storable(name: str) -> str:
+def storable(name: str) -> str:
     """A file name as text that PostgreSQL stores: undecodable bytes and control characters as %XX."""
 
     def escape(match: re.Match[str]) -> str:
         return "".join(f"%{byte:02X}" for byte in match[0].encode("utf-8", "surrogateescape"))
 
     return _UNSTORABLE.sub(escape, name)
+
+
+def as_on_disk(text: str) -> str:
+    """The file name that `storable` made the text of."""
+    raw = re.sub(rb"%([0-9A-F]{2})", lambda match: bytes.fromhex(match[1].decode()), text.encode("utf-8"))
+    return raw.decode("utf-8", "surrogateescape")

@@ -13,6 +13,7 @@ from serving.chat.controller import UNAVAILABLE, ChatController
 from serving.chat.evidence import EvidenceController
 from serving.configuration import Configuration
 from serving.lifespan import OpenRetriever, Services, lifespan, provider
+from serving.operations.figures import OperationsMetricsController
 from serving.operations.health import HealthController, version
 from serving.operations.requests import Observed
 from serving.operations.scrape import MetricsController
@@ -32,6 +33,7 @@ def create_app(
             EvidenceController,
             HealthController,
             MetricsController,
+            OperationsMetricsController,
             assets(),
         ],
         lifespan=[lifespan(configuration, open_retriever)],

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from zhiyun.settings import (
+    AlertSettings,
+    BackupSettings,
+    CapacitySettings,
     DatabaseSettings,
     EmbeddingSettings,
     KnowledgeSettings,
@@ -14,6 +17,7 @@ from zhiyun.settings import (
     RedisSettings,
     RetrievalSettings,
     ServingSettings,
+    StackSettings,
     check_all,
     load,
 )
@@ -30,6 +34,10 @@ class Configuration:
     embedding: EmbeddingSettings
     llm: LlmSettings
     log: LogSettings
+    backup: BackupSettings
+    capacity: CapacitySettings
+    alert: AlertSettings
+    dagster_database_url: str
 
 
 def read() -> Configuration:
@@ -45,4 +53,8 @@ def read() -> Configuration:
         embedding=load(EmbeddingSettings),
         llm=load(LlmSettings),
         log=load(LogSettings),
+        backup=load(BackupSettings),
+        capacity=load(CapacitySettings),
+        alert=load(AlertSettings),
+        dagster_database_url=load(StackSettings).dagster_database_url,
     )

@@ -25,6 +25,7 @@ from serving.chat.llm import Llm
 from serving.configuration import Configuration
 from serving.database import Database, DatabaseDown
 from serving.operations import metrics
+from serving.operations.fence import FenceWatch
 from serving.operations.health import Health, version
 from zhiyun.settings import RedisSettings
 
@@ -50,6 +51,7 @@ class Services:
     conversations: Conversations
     dialogue: Dialogue
     health: Health
+    fence: FenceWatch
 
 
 class RedisPool(BlockingConnectionPool):
@@ -114,6 +116,8 @@ async def open_services(configuration: Configuration, open_retriever: OpenRetrie
         retriever = open_retriever(configuration, qdrant)
         threshold = configuration.retrieval.evidence_threshold
         answering = Answering(retriever, llm, configuration.serving, threshold=threshold)
+        fence = FenceWatch(redis)
+        await fence.look()
         services = Services(
             configuration=configuration,
             database=database,
@@ -123,12 +127,14 @@ async def open_services(configuration: Configuration, open_retriever: OpenRetrie
             answering=answering,
             conversations=conversations,
             dialogue=Dialogue(answering, conversations, database),
-            health=Health(configuration, database, redis, qdrant, http),
+            health=Health(configuration, database, redis, qdrant, http, fence),
+            fence=fence,
         )
         stack.push_async_callback(writer.flush, _FLUSH_SECONDS)
         for work in (
             database.watch(_SAMPLE_SECONDS),
             activity.run(),
+            fence.watch(),
             writer.run(),
             _sample(database, pool, activity),
             _warm(retriever),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from psycopg import sql
 
 from embedded import ports, postgres, redis
 from embedded.processes import Service, running
+from zhiyun.settings import S3Settings
 
 # What CI says of a commit must not depend on chance; on a developer's machine each run tries other examples.
 hypothesis.settings.register_profile("ci", derandomize=True, deadline=None)
@@ -94,6 +96,44 @@ def qdrant_url(services_home: Path) -> Iterator[str]:
     )
     with running(service, services_home / "logs" / "qdrant.log"):
         yield url
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """The address of a running S3-compatible store. Tests share it: use buckets of your own (`s3_bucket`)."""
+    from moto.moto_server.threaded_moto_server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # a line for every request otherwise
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=ports.free_port(), verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def s3_settings(s3_server: str) -> S3Settings:
+    """How the platform reaches `s3_server`."""
+    return S3Settings(
+        endpoint_url=s3_server, access_key_id="zhiyun", secret_access_key="a-secret", attempts=3, timeout=20
+    )
+
+
+@pytest.fixture
+def s3_bucket(s3_settings: S3Settings) -> Iterator[str]:
+    """An empty bucket of the test's own, gone afterwards with all that is in it."""
+    import boto3
+
+    bucket = boto3.resource(
+        "s3",
+        endpoint_url=s3_settings.endpoint_url,
+        region_name=s3_settings.region,
+        aws_access_key_id=s3_settings.access_key_id,
+        aws_secret_access_key=s3_settings.secret_access_key,
+    ).create_bucket(Bucket=f"test-{uuid.uuid4().hex[:12]}")
+    yield bucket.name
+    bucket.objects.all().delete()
+    bucket.delete()
 
 
 def migrate(url: str) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 
+from zhiyun.backup_commands import add_commands
 from zhiyun.settings import KnowledgeSettings, SettingsError, check_all, configuration_markdown, load
 
 
@@ -52,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     status.add_argument("--json", action="store_true", help="as one JSON object")
     add("ingest", _ingest, "Take in the sources now, in the running stack, and wait for it.")
+    add_commands(add)
     add("configuration", _configuration, "Print every setting, as Markdown.", settings=False)
     add("version", _version, "Print the version.", settings=False)
     return parser

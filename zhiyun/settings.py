@@ -64,6 +64,22 @@ class DatabaseSettings(BaseSettings):
         description="An unused connection above the minimum is closed after this.",
         json_schema_extra={"unit": "seconds"},
     )
+    admin_url: Annotated[str, _scheme("postgresql", "postgres")] = Field(
+        default="",
+        description="The same database as a role that may create databases and read everything: for backups, restores and "
+        "maintenance. Empty: `DATABASE_URL`; what that role may not do is then left out, and said. `zhiyun up` sets it.",
+        json_schema_extra={"secret": True},
+    )
+    programs: str = Field(
+        default="",
+        description="The folder of `pg_dump`, `pg_restore` and `pg_dumpall`, of the server's own major version. "
+        "Empty: they are looked for where systems and packages put them.",
+    )
+
+    @property
+    def admin(self) -> str:
+        """The URL that backups, restores and maintenance use."""
+        return self.admin_url or self.url
 
 
 class RedisSettings(BaseSettings):
@@ -250,6 +266,336 @@ class ServingSettings(BaseSettings):
     )
 
 
+class BackupSettings(BaseSettings):
+    """Recovery points: where they are kept, for how long, and what is expected of them."""
+
+    model_config = _config("BACKUP_")
+
+    stores: str = Field(
+        default="",
+        description="Where recovery points are kept: folders or `s3://bucket/prefix`, separated by commas; `name=place` "
+        "gives a store a name. The first is written first; the others are copies, each verified. Empty: `backups` below "
+        "`ZHIYUN_HOME`. A place belongs to one installation.",
+    )
+    files: str = Field(
+        default="",
+        description="The file store that is backed up, written like `BACKUP_STORES`. Empty: the folders of `KNOWLEDGE_SOURCES`.",
+    )
+    key_file: str = Field(
+        default="",
+        description="A file with an age identity (`AGE-SECRET-KEY-1…`, as `zhiyun backup key` or `age-keygen` make it). "
+        "With it recovery points are encrypted. Keep a copy away from the stores: without it they cannot be read.",
+    )
+    key: str = Field(
+        default="", description="The identity itself, instead of `BACKUP_KEY_FILE`.", json_schema_extra={"secret": True}
+    )
+    cron: str = Field(
+        default="30 2 * * *", description="When the nightly point is made.", json_schema_extra={"unit": "cron"}
+    )
+    drill_cron: str = Field(
+        default="0 4 * * 0", description="When the newest verified point is restored for trial.",
+        json_schema_extra={"unit": "cron"},
+    )  # fmt: skip
+    timezone: str = Field(default="Asia/Shanghai", description="The time zone of the two, and of what a night is.")
+    retention_days: Annotated[int, Field(ge=1)] = Field(
+        default=30,
+        description="A point is kept for so long, counted back from the newest verified one.",
+        json_schema_extra={"unit": "days"},
+    )
+    keep_minimum: Annotated[int, Field(ge=1)] = Field(
+        default=3, description="Verified points that are always kept.", json_schema_extra={"unit": "points"}
+    )
+    keep_weekly: Annotated[int, Field(ge=0)] = Field(
+        default=0,
+        description="Beyond that, the last verified point of each of so many weeks.",
+        json_schema_extra={"unit": "weeks"},
+    )
+    keep_monthly: Annotated[int, Field(ge=0)] = Field(
+        default=0,
+        description="Beyond that, the last verified point of each of so many months.",
+        json_schema_extra={"unit": "months"},
+    )
+    node_snapshot_days: Annotated[int, Field(ge=1)] = Field(
+        default=7,
+        description="Snapshots that lie on the vector store's own disk longer are deleted with what has expired.",
+        json_schema_extra={"unit": "days"},
+    )
+    rpo_hours: Annotated[float, Field(gt=0)] = Field(
+        default=26,
+        description="The newest verified point may be so old; beyond it there is an alert.",
+        json_schema_extra={"unit": "hours"},
+    )
+    rto_minutes: Annotated[float, Field(gt=0)] = Field(
+        default=60,
+        description="A trial restore may take so long; beyond it the check fails.",
+        json_schema_extra={"unit": "minutes"},
+    )
+    before_recover: str = Field(
+        default="", description="A command that `zhiyun recover` runs first. If it fails, nothing is touched."
+    )
+    after_recover: str = Field(
+        default="", description="A command that `zhiyun recover` runs once all is restored and verified."
+    )
+
+
+class S3Settings(BaseSettings):
+    """S3-compatible object stores (MinIO and others), for places written `s3://bucket/prefix`."""
+
+    model_config = _config("S3_")
+
+    endpoint_url: Annotated[str, _scheme("http", "https")] = Field(
+        default="", description="Its address, for example `https://minio.example:9000`. Empty: Amazon's."
+    )
+    region: str = Field(default="us-east-1", description="Its region.")
+    access_key_id: str = Field(
+        default="", description="Empty: what boto3 finds by itself.", json_schema_extra={"secret": True}
+    )
+    secret_access_key: str = Field(default="", description="Belongs to the former.", json_schema_extra={"secret": True})
+    timeout: Annotated[float, Field(gt=0)] = Field(
+        default=60, description="How long one answer may take.", json_schema_extra={"unit": "seconds"}
+    )
+    attempts: Annotated[int, Field(ge=1, le=20)] = Field(
+        default=5, description="How often a call is tried.", json_schema_extra={"unit": "tries"}
+    )
+
+
+class AlertSettings(BaseSettings):
+    """Who is told when something is wrong and nobody looks."""
+
+    model_config = _config("ALERT_")
+
+    webhook_url: Annotated[str, _scheme("http", "https")] = Field(
+        default="",
+        description="Alerts are sent there as JSON (POST). Empty: they are only seen in the Dagster UI and in metrics.",
+        json_schema_extra={"secret": True},
+    )
+    format: Literal["generic", "slack", "dingtalk", "wecom"] = Field(
+        default="generic",
+        description="Whose webhook it is: `generic` sends `status` and `alerts` with `key`, `severity`, `title`, `text` and `since`.",
+    )
+    secret: str = Field(
+        default="",
+        description="With it messages are signed: the way of DingTalk's robots for `dingtalk`, an HMAC-SHA256 of the body in "
+        "`X-Zhiyun-Signature` for `generic`. Slack and WeCom have none.",
+        json_schema_extra={"secret": True},
+    )
+    repeat_hours: Annotated[float, Field(gt=0)] = Field(
+        default=12,
+        description="An alert that stays is sent again after this.",
+        json_schema_extra={"unit": "hours"},
+    )
+    interval: Annotated[int, Field(ge=5)] = Field(
+        default=60,
+        description="How often Dagster's state is looked at for something wrong.",
+        json_schema_extra={"unit": "seconds"},
+    )
+    tick_minutes: Annotated[float, Field(gt=0)] = Field(
+        default=10,
+        description="A schedule may be so late; beyond it there is an alert.",
+        json_schema_extra={"unit": "minutes"},
+    )
+    heartbeat_minutes: Annotated[float, Field(gt=0)] = Field(
+        default=5,
+        description="Dagster's daemon may be silent for so long; beyond it there is an alert.",
+        json_schema_extra={"unit": "minutes"},
+    )
+    silent_minutes: Annotated[float, Field(gt=0)] = Field(
+        default=30,
+        description="A run in progress may report nothing for so long; beyond it there is an alert.",
+        json_schema_extra={"unit": "minutes"},
+    )
+
+
+class CapacitySettings(BaseSettings):
+    """Disks, memory and connections: what is measured, and when it is too much (operators' manual, part 1, section 3)."""
+
+    model_config = _config("CAPACITY_")
+
+    volumes: str = Field(
+        default="",
+        description="Folders whose disks are watched: `name=folder`, separated by commas. Empty: the manual's four, "
+        "`database=/var/lib/postgresql,vectors=/var/lib/qdrant,files=/var/lib/minio,logs=/var/log`, or where the embedded "
+        "stack keeps the same below `ZHIYUN_HOME`.",
+    )
+    warning_percent: Annotated[float, Field(gt=0, lt=100)] = Field(
+        default=70, description="A disk that is fuller is a warning.", json_schema_extra={"unit": "percent"}
+    )
+    serious_percent: Annotated[float, Field(gt=0, lt=100)] = Field(
+        default=85, description="A disk that is fuller is serious.", json_schema_extra={"unit": "percent"}
+    )
+    critical_percent: Annotated[float, Field(gt=0, lt=100)] = Field(
+        default=95,
+        description="On a disk that is fuller, ingestion and backups do not start. The chat goes on.",
+        json_schema_extra={"unit": "percent"},
+    )
+    full_days: Annotated[float, Field(ge=0)] = Field(
+        default=14,
+        description="A disk that will be full sooner, if it goes on filling as it did, is a warning.",
+        json_schema_extra={"unit": "days"},
+    )
+    trend_days: Annotated[float, Field(gt=0, le=90)] = Field(
+        default=14, description="How far back that is judged from.", json_schema_extra={"unit": "days"}
+    )
+    keep_days: Annotated[int, Field(ge=1)] = Field(
+        default=90, description="Samples are kept for so long.", json_schema_extra={"unit": "days"}
+    )
+    memory_percent: Annotated[float, Field(gt=0, lt=100)] = Field(
+        default=80,
+        description="A service that uses more of its memory limit is a warning.",
+        json_schema_extra={"unit": "percent"},
+    )
+    memory_web_gb: Annotated[float, Field(gt=0)] = Field(
+        default=2,
+        description="The chat's memory limit, where its container sets none.",
+        json_schema_extra={"unit": "GiB"},
+    )
+    memory_worker_gb: Annotated[float, Field(gt=0)] = Field(
+        default=4, description="The same of Dagster's processes and runs.", json_schema_extra={"unit": "GiB"}
+    )
+    memory_redis_gb: Annotated[float, Field(gt=0)] = Field(
+        default=2, description="The same of Redis.", json_schema_extra={"unit": "GiB"}
+    )
+    memory_postgres_gb: Annotated[float, Field(gt=0)] = Field(
+        default=4, description="The same of PostgreSQL.", json_schema_extra={"unit": "GiB"}
+    )
+    connections_percent: Annotated[float, Field(gt=0, lt=100)] = Field(
+        default=80,
+        description="A server with more of its connections taken is a warning.",
+        json_schema_extra={"unit": "percent"},
+    )
+
+
+class MaintenanceSettings(BaseSettings):
+    """What the clock does for the stores: vacuum, indexes, reports, health, history."""
+
+    model_config = _config("MAINTENANCE_")
+
+    nightly_cron: str = Field(
+        default="0 5 * * *",
+        description="When tables are vacuumed, slow queries and indexes reported, collections and Dagster's history tidied. "
+        "In `BACKUP_TIMEZONE`; after the backup.",
+        json_schema_extra={"unit": "cron"},
+    )
+    weekly_cron: str = Field(
+        default="0 6 * * 0",
+        description="When indexes are looked at and rebuilt. In `BACKUP_TIMEZONE`.",
+        json_schema_extra={"unit": "cron"},
+    )
+    health_cron: str = Field(
+        default="*/10 * * * *",
+        description="When the database's health is looked at.",
+        json_schema_extra={"unit": "cron"},
+    )
+    lock_timeout: Annotated[float, Field(gt=0)] = Field(
+        default=3,
+        description="How long maintenance waits for a table; then it leaves it for the next time.",
+        json_schema_extra={"unit": "seconds"},
+    )
+    snapshot_timeout: Annotated[float, Field(gt=0)] = Field(
+        default=60,
+        description="How long building an index concurrently waits for older transactions. It blocks nobody meanwhile.",
+        json_schema_extra={"unit": "seconds"},
+    )
+    vacuum_minutes: Annotated[float, Field(gt=0)] = Field(
+        default=60, description="What vacuum may take in one night.", json_schema_extra={"unit": "minutes"}
+    )
+    vacuum_scale: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=0.1,
+        description="Dead or inserted rows, as a share of a table, from which it is vacuumed (and 50 rows).",
+    )
+    analyze_scale: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=0.05,
+        description="Changed rows, as a share of a table, from which its statistics are renewed (and 50 rows).",
+    )
+    freeze_share: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=0.7,
+        description="A table as old as this share of `autovacuum_freeze_max_age` is frozen at night, before PostgreSQL "
+        "has to by day.",
+    )
+    index_minutes: Annotated[float, Field(gt=0)] = Field(
+        default=60, description="What rebuilding indexes may take in one run.", json_schema_extra={"unit": "minutes"}
+    )
+    index_bloat: Annotated[float, Field(gt=0, lt=1)] = Field(
+        default=0.3, description="An index is rebuilt when this share of it would go."
+    )
+    index_min_mb: Annotated[float, Field(ge=0)] = Field(
+        default=4, description="Smaller indexes are left as they are.", json_schema_extra={"unit": "MiB"}
+    )
+    unseen_disk_mb: Annotated[float, Field(ge=0)] = Field(
+        default=1024,
+        description="What is taken to be free on the database's disk where it cannot be seen from here. An index is rebuilt "
+        "only when twice its size is free.",
+        json_schema_extra={"unit": "MiB"},
+    )
+    amcheck_minutes: Annotated[float, Field(ge=0)] = Field(
+        default=5,
+        description="What checking indexes for damage may take in one run; those checked longest ago come first.",
+        json_schema_extra={"unit": "minutes"},
+    )
+    declared_indexes: str = Field(
+        default="",
+        description="Indexes that this installation wants beyond the migrations': `CREATE INDEX name ON schema.table (...)`, "
+        "separated by semicolons. A missing one is created concurrently.",
+    )
+    unused_days: Annotated[float, Field(ge=0)] = Field(
+        default=30,
+        description="An index without a scan in so long is reported as unused; not before statistics are as old.",
+        json_schema_extra={"unit": "days"},
+    )
+    large_table_rows: Annotated[int, Field(ge=0)] = Field(
+        default=10_000,
+        description="From this size on a missing index is reported.",
+        json_schema_extra={"unit": "rows"},
+    )
+    slow_query_ms: Annotated[float, Field(gt=0)] = Field(
+        default=500, description="A statement that takes as long on average is slow.", json_schema_extra={"unit": "ms"}
+    )
+    statements_days: Annotated[int, Field(ge=8)] = Field(
+        default=35, description="How long figures of statements are kept.", json_schema_extra={"unit": "days"}
+    )
+    wraparound_warn: Annotated[int, Field(ge=1)] = Field(
+        default=500_000_000,
+        description="Age of the oldest transaction number that is a warning; four times as much is an error, and at about "
+        "2,100 million PostgreSQL stops accepting writes.",
+        json_schema_extra={"unit": "transactions"},
+    )
+    idle_transaction_minutes: Annotated[float, Field(gt=0)] = Field(
+        default=10,
+        description="A transaction that does nothing for so long is reported; six times as long is an error.",
+        json_schema_extra={"unit": "minutes"},
+    )
+    blocked_seconds: Annotated[float, Field(gt=0)] = Field(
+        default=30,
+        description="A statement that waits for another's lock so long is reported; ten times as long is an error.",
+        json_schema_extra={"unit": "seconds"},
+    )
+    slot_mb: Annotated[float, Field(gt=0)] = Field(
+        default=1024,
+        description="A replication slot that nobody reads and that keeps so much log is reported.",
+        json_schema_extra={"unit": "MiB"},
+    )
+    sequence_share: Annotated[float, Field(gt=0, lt=1)] = Field(
+        default=0.8, description="A sequence that has used up this share of its numbers is reported; 95 % is an error."
+    )
+    connections_share: Annotated[float, Field(gt=0, lt=1)] = Field(
+        default=0.8, description="As much of `max_connections` in use is reported; 95 % is an error."
+    )
+    history_days: Annotated[int, Field(ge=1)] = Field(
+        default=90,
+        description="Dagster's runs with their events and logs, and ticks, are kept for so long, and never less than "
+        "`BACKUP_RETENTION_DAYS`.",
+        json_schema_extra={"unit": "days"},
+    )
+    history_batch: Annotated[int, Field(ge=1)] = Field(
+        default=50,
+        description="Runs that are looked up at once while history is deleted.",
+        json_schema_extra={"unit": "runs"},
+    )
+    history_minutes: Annotated[float, Field(gt=0)] = Field(
+        default=15, description="What deleting history may take in one night.", json_schema_extra={"unit": "minutes"}
+    )
+
+
 class LogSettings(BaseSettings):
     """Logs: `app.log`, `access.log` and `error.log` of the chat (operators' manual, part 1, section 1.3)."""
 
@@ -290,7 +636,9 @@ Settings = TypeVar("Settings", bound=BaseSettings)
 
 ALL: tuple[type[BaseSettings], ...] = (
     StackSettings, ServingSettings, KnowledgeSettings, EmbeddingSettings, RetrievalSettings, LlmSettings,
-    DatabaseSettings, RedisSettings, QdrantSettings, LogSettings,
+    DatabaseSettings, RedisSettings, QdrantSettings, BackupSettings, S3Settings, MaintenanceSettings, CapacitySettings,
+    AlertSettings,
+    LogSettings,
 )  # fmt: skip
 
 
@@ -318,6 +666,12 @@ def check_all() -> None:
     if database.pool_min > database.pool_max:
         raise SettingsError(
             f"DATABASE_POOL_MIN={database.pool_min}: is more than DATABASE_POOL_MAX={database.pool_max}"
+        )
+    disks = load(CapacitySettings)
+    if not disks.warning_percent < disks.serious_percent < disks.critical_percent:
+        raise SettingsError(
+            f"CAPACITY_WARNING_PERCENT={disks.warning_percent:g}: must be less than CAPACITY_SERIOUS_PERCENT="
+            f"{disks.serious_percent:g}, and that less than CAPACITY_CRITICAL_PERCENT={disks.critical_percent:g}"
         )
 
 

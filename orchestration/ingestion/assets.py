@@ -1,7 +1,6 @@
 """Sources -> documents -> passages -> vectors -> candidate release -> live release."""
 
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import dagster as dg
@@ -11,28 +10,21 @@ from knowledge.collection import VectorStoreUnavailable
 from knowledge.database import AnotherWriter, DatabaseUnavailable
 from knowledge.embedding import EmbeddingModelUnavailable
 from knowledge.sources import parse_sources
+from orchestration.capacity.guard import NoRoom, room_to_work
+from orchestration.failures import sentences
 from orchestration.ingestion import progress, quality, scans
 from orchestration.resources import Stores
-from zhiyun.settings import EmbeddingSettings, KnowledgeSettings, SettingsError, load
+from zhiyun.settings import CapacitySettings, EmbeddingSettings, KnowledgeSettings, SettingsError, load
 
 _COMMON: dict[str, Any] = {
     "group_name": "knowledge",
     "owners": ["team:knowledge"],
     "pool": "knowledge",  # its limit of one keeps two ingestions from running at once
 }
-# Failures that a person can act on: shown as one sentence, without a stack trace above it.
 _EXPECTED = (
     intake.NothingToTakeIn, modelling.NoPassages, modelling.ModelMissing, EmbeddingModelUnavailable, AnotherWriter,
-    DatabaseUnavailable, VectorStoreUnavailable, SettingsError,
+    DatabaseUnavailable, VectorStoreUnavailable, SettingsError, NoRoom,
 )  # fmt: skip
-
-
-@contextmanager
-def _sentences() -> Generator[None]:
-    try:
-        yield
-    except _EXPECTED as error:
-        raise dg.Failure(description=str(error), allow_retries=False) from None
 
 
 def _say(context: dg.AssetExecutionContext) -> Callable[[str], None]:
@@ -48,7 +40,9 @@ def _say(context: dg.AssetExecutionContext) -> Callable[[str], None]:
 )
 def source_documents(context: dg.AssetExecutionContext, stores: Stores) -> dg.MaterializeResult:
     """Files below KNOWLEDGE_SOURCES, read by content hash; what cannot be read is quarantined with its reason."""
-    with _sentences(), stores.writing() as connection, stores.collections() as collections:
+    with sentences(*_EXPECTED):
+        room_to_work(load(CapacitySettings))  # the chat needs what is left
+    with sentences(*_EXPECTED), stores.writing() as connection, stores.collections() as collections:
         for sentence in releases.reconcile(connection, collections, lambda f: modelling.load_model(connection, f)):
             context.log.warning(sentence)
         settings = load(KnowledgeSettings)
@@ -82,7 +76,7 @@ def source_documents(context: dg.AssetExecutionContext, stores: Stores) -> dg.Ma
 @dg.asset(**_COMMON, kinds={"python", "postgres"}, deps=[source_documents])
 def passages(context: dg.AssetExecutionContext, stores: Stores) -> dg.MaterializeResult:
     """Documents cut into passages with their heading path and offsets; a content is cut once."""
-    with _sentences(), stores.writing() as connection:
+    with sentences(*_EXPECTED), stores.writing() as connection:
         cut = cutting.cut_new(connection, load(KnowledgeSettings), _say(context))
     return dg.MaterializeResult(
         metadata={
@@ -97,7 +91,7 @@ def passages(context: dg.AssetExecutionContext, stores: Stores) -> dg.Materializ
 @dg.asset(**_COMMON, kinds={"pytorch", "postgres"}, deps=[passages])
 def retrieval_model(context: dg.AssetExecutionContext, stores: Stores) -> dg.MaterializeResult:
     """The dense model and the word frequencies; with EMBEDDING_MODEL=corpus it is trained on the passages themselves."""
-    with _sentences(), stores.writing() as connection:
+    with sentences(*_EXPECTED), stores.writing() as connection:
         rules = cutting.passage_rules(load(KnowledgeSettings))
         chosen = modelling.choose(connection, load(EmbeddingSettings), rules, _say(context))
     if chosen.reason:
@@ -111,7 +105,7 @@ def retrieval_model(context: dg.AssetExecutionContext, stores: Stores) -> dg.Mat
 @dg.asset(**_COMMON, kinds={"pytorch", "postgres"}, deps=[retrieval_model])
 def passage_vectors(context: dg.AssetExecutionContext, stores: Stores) -> dg.MaterializeResult:
     """A dense vector for each passage, computed once for its text and model."""
-    with _sentences(), stores.writing() as connection:
+    with sentences(*_EXPECTED), stores.writing() as connection:
         rules = cutting.passage_rules(load(KnowledgeSettings))
         model = modelling.chosen_model(connection, rules)
         done = vectors.embed_new(connection, model.embedder, rules, _say(context))
@@ -143,7 +137,7 @@ def passage_vectors(context: dg.AssetExecutionContext, stores: Stores) -> dg.Mat
 )  # fmt: skip
 def candidate_release(context: dg.AssetExecutionContext, stores: Stores) -> dg.MaterializeResult:
     """The next release, written beside the live one and measured on the golden set. Customers do not see it yet."""
-    with _sentences(), stores.writing() as connection, stores.collections() as collections:
+    with sentences(*_EXPECTED), stores.writing() as connection, stores.collections() as collections:
         settings = load(KnowledgeSettings)
         rules = cutting.passage_rules(settings)
         model = modelling.chosen_model(connection, rules)
@@ -183,7 +177,7 @@ def candidate_release(context: dg.AssetExecutionContext, stores: Stores) -> dg.M
 @dg.asset(**_COMMON, kinds={"qdrant", "postgres"}, deps=[candidate_release])
 def live_release(context: dg.AssetExecutionContext, stores: Stores) -> dg.MaterializeResult:
     """The release that customers are answered from: publishing the candidate changes one number."""
-    with _sentences(), stores.writing() as connection, stores.collections() as collections:
+    with sentences(*_EXPECTED), stores.writing() as connection, stores.collections() as collections:
         settings = load(KnowledgeSettings)
         candidate = releases.candidate(connection)
         pruned: dict[str, int] = {}

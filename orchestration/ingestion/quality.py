@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from knowledge import releases, retrieval
+from knowledge.batch_search import found_for
 from knowledge.collection import Collections
 from knowledge.database import Connection
 from knowledge.evaluation import GoldenSetError, answers, golden_hash, halves, load_golden
@@ -17,7 +18,6 @@ from knowledge.releases import Release
 from zhiyun.settings import KnowledgeSettings
 
 _CANDIDATES = 50
-_QUESTIONS_AT_ONCE = 16
 _TOLERANCE = 0.02  # of MRR@10, against the live release on the same questions
 
 
@@ -70,18 +70,11 @@ def measure(
     if not asked:
         return Measured(release.fusion_weight, 0, f"no question of {path} is about a document of this release")
 
+    questions = [one.question for one, _ in asked]
     judged: list[Judged] = []
-    for start in range(0, len(asked), _QUESTIONS_AT_ONCE):
-        part = asked[start : start + _QUESTIONS_AT_ONCE]
-        requests = [
-            request
-            for one, _ in part
-            for request in retrieval.searches(model, one.question, release.number, _CANDIDATES)
-        ]
-        responses = collections.search(release.collection, requests)
-        for place, (one, documents) in enumerate(part):
-            found = retrieval.gathered(responses[2 * place : 2 * place + 2])
-            judged.append(retrieval.judged(found, one.question, documents))
+    answers_found = found_for(collections, model, release.collection, release.number, questions, _CANDIDATES)
+    for (one, documents), found in zip(asked, answers_found, strict=True):
+        judged.append(retrieval.judged(found, one.question, documents))
         say(f"{len(judged)} of {len(asked)} golden questions asked")
 
     name = golden_hash(one for one, _ in asked)

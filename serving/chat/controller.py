@@ -22,6 +22,7 @@ from serving.chat.dialogue import Dialogue
 from serving.chat.messages import ChatAnswer, ChatRequest, ConversationMessages
 from serving.configuration import Configuration
 from serving.database import DatabaseDown
+from serving.operations.fence import unfenced
 from serving.problems import problem
 
 _log = structlog.get_logger(__name__)
@@ -48,6 +49,7 @@ def checked(text: str, limit: int, name: str = "message") -> str:
 class ChatController(Controller):
     path = "/api"
     tags = ("chat",)
+    guards = (unfenced,)
 
     @post(
         "/chat",

@@ -20,6 +20,7 @@ from serving.chat.answering import Answering
 from serving.chat.controller import checked
 from serving.configuration import Configuration
 from serving.database import Database, DatabaseDown
+from serving.operations.fence import unfenced
 from serving.problems import problem
 
 _log = structlog.get_logger(__name__)
@@ -82,7 +83,7 @@ class EvidenceController(Controller):
     path = "/api"
     tags = ("evidence",)
 
-    @post("/retrieval", status_code=200, summary="The hit test: what is found for a question")
+    @post("/retrieval", status_code=200, guards=[unfenced], summary="The hit test: what is found for a question")
     async def retrieval(
         self,
         data: JSONBody[RetrievalRequest],

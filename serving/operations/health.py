@@ -26,6 +26,7 @@ from redis.asyncio import Redis
 
 from serving.configuration import Configuration
 from serving.database import Database
+from serving.operations.fence import FenceWatch
 from zhiyun.logs import without_secrets
 from zhiyun.settings import LlmSettings
 
@@ -78,11 +79,13 @@ class Health:
         redis: Redis,
         qdrant: AsyncQdrantClient,
         http: httpx.AsyncClient,
+        fence: FenceWatch,
     ) -> None:
         self._database = database
         self._redis = redis
         self._qdrant = qdrant
         self._http = http
+        self._fence = fence
         self._collection = configuration.qdrant.collection
         self._llm = configuration.llm
         self._report: Report | None = None
@@ -112,6 +115,9 @@ class Health:
             status = "unhealthy"
         elif any(state in ("degraded", "unhealthy") for state in components.values()):
             status = "degraded"
+        if self._fence.up is not None:
+            details["fence"] = Detail(reason=f"the chat is fenced: {self._fence.up.reason}")
+            status = "unhealthy" if status == "unhealthy" else "degraded"
         return Report(
             status=status,
             components=components,
@@ -225,7 +231,8 @@ class HealthController(Controller):
     async def ready(self, health: NamedDependency[Health]) -> Response[dict[str, str]]:
         """200 when questions can be answered, that is when a release is published and can be searched."""
         report = await health.report()
-        if report.release is not None:
+        fence = report.details.get("fence")
+        if report.release is not None and fence is None:
             return Response({"status": "ready"})
-        reason = report.details["qdrant"].reason or "the vector store does not answer"
+        reason = (fence or report.details["qdrant"]).reason or "the vector store does not answer"
         return Response({"status": "not ready", "reason": reason}, status_code=503, headers={"retry-after": "5"})

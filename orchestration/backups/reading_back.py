@@ -1,0 +1,67 @@
+"""Reading a recovery point back, whole, from where it lies."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection as AnyOf
+from datetime import UTC, datetime
+
+from knowledge.objects import ObjectStore
+from orchestration.backups import archive, catalogue, files_reading
+from orchestration.backups.encryption import check_key
+from orchestration.backups.installation import Installation
+from orchestration.backups.postgres_part import programs
+from orchestration.backups.recovery_point import Manifest, PointDamaged, Verification
+from orchestration.backups.streams import hash_blob, read_blob
+
+PARTS = ("database", "vectors", "files")
+
+
+def check(inst: Installation, store: ObjectStore, manifest: Manifest, parts: AnyOf[str] = PARTS) -> None:
+    """Read every object of these parts: decrypt, decompress, hash, and have pg_restore read the dumps to their end.
+
+    Raises PointDamaged naming the object, or BackupError when it cannot be told: a key or a program is missing, the store
+    does not answer. Nothing is changed anywhere.
+    """
+    check_key(inst.keys, manifest)
+    progress = inst.progress
+    if "database" in parts:
+        for database in manifest.postgres.databases:
+            progress.step(f"reading back {database.role} database from {store.name}")
+            tools = programs(inst, database.major)
+            archive.check(read_blob(store, database.dump, keys=inst.keys, progress=progress.add), tools)
+        for _ in read_blob(store, manifest.postgres.globals_, keys=inst.keys):
+            pass
+    if "vectors" in parts:
+        progress.step(f"reading back vectors from {store.name}")
+        for collection in manifest.vectors.collections:
+            hash_blob(store, collection.snapshot, progress.add)
+        if manifest.golden:
+            hash_blob(store, manifest.golden.answers)
+    if "files" in parts:
+        progress.step(f"reading back files from {store.name}")
+        files_reading.verify(store, manifest.files, keys=inst.keys, progress=progress.add)
+
+
+def verify(inst: Installation, store: ObjectStore, point: str) -> Verification:
+    """Check a whole point of a store and write down what came of it, beside it.
+
+    Raises BackupError or ObjectStoreError when it cannot be told whether the point is good.
+    """
+    began, reason = time.monotonic(), ""
+    found = catalogue.find(store, point)
+    assert found.manifest is not None  # catalogue.find
+    try:
+        check(inst, store, found.manifest)
+    except PointDamaged as error:
+        reason = str(error)
+    verification = Verification(
+        point=found.id,
+        manifest_sha256=found.manifest_sha256,
+        at=datetime.now(UTC),
+        result="failed" if reason else "verified",
+        reason=reason,
+        seconds=round(time.monotonic() - began, 3),
+    )
+    catalogue.write_verification(store, verification)
+    return verification
