@@ -5,11 +5,12 @@ Every function here takes and gives chunks of bytes, so they chain. Closing a ge
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import importlib
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from knowledge.objects import ObjectMissing, ObjectStore
@@ -18,12 +19,23 @@ from orchestration.backups.recovery_point import BackupError, Blob, PointDamaged
 from orchestration.backups.zstd_frames import FrameEnd, NoFrame
 
 _PIECE = 1 << 20
+_M_MMAP_THRESHOLD = -3  # malloc.h of glibc
 # A thread of zstd takes some 20 MiB, and three are faster than any server hands out rows.
 _THREADS = 4
 _WINDOW = 1 << 23  # what levels up to 19 use; a damaged header may ask for gigabytes
 
 Progress = Callable[[int], object]
 """Is told how many bytes went through since it was told last."""
+
+
+def _give_back_large_blocks() -> None:
+    """Have the C library return blocks of a MiB and more to the system when they are freed.
+
+    By itself glibc raises that limit with the first large block, and then keeps what the parts of an upload leave: 40 MiB
+    in a dump of 4 GB.
+    """
+    with suppress(AttributeError, OSError):  # another C library has no such switch
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _PIECE)
 
 
 def compressed(chunks: Iterable[bytes], level: int = 3) -> Iterator[bytes]:
@@ -72,6 +84,7 @@ def write_blob(
     """
     if key.endswith(".age") != bool(keys):
         raise ValueError(f"{key}: an object's key ends in .age when, and only when, it is encrypted")
+    _give_back_large_blocks()
     raw = _Counted(chunks, progress)
     stream: Iterator[bytes] = compressed(raw) if compress else pieces(raw)
     if keys:
