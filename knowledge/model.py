@@ -98,7 +98,7 @@ def build(
 def load(folder: Path) -> RetrievalModel:
     """Read a model's folder. Raises EmbeddingModelUnavailable."""
     try:
-        config: dict[str, Any] = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+        config = read_config(folder)
         lexicon = Lexicon.load(folder / "lexicon.bin")
     except (OSError, ValueError) as error:
         raise EmbeddingModelUnavailable(
@@ -109,6 +109,16 @@ def load(folder: Path) -> RetrievalModel:
     embedder = load_embedder(settings, folder / _DENSE, config["embedder"])
     bm25 = Bm25(config["k"], config["b"], config["average_length"])
     return RetrievalModel(config["fingerprint"], embedder, bm25, lexicon, config)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """What a model's folder says of it, without loading it. Raises OSError or ValueError."""
+    return json.loads((folder / "model.json").read_text(encoding="utf-8"))
+
+
+def is_static(config: dict[str, Any]) -> bool:
+    """Whether the dense model is the one trained on the corpus: small, and loaded in a moment."""
+    return config["embedding"]["model"] == CORPUS
 
 
 def pack(folder: Path) -> bytes:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Literal
 
 
 class Switch:
-    """Forwards a port of its own to `target`. `state`: `on`; `off` refuses and breaks; `dead` takes and is silent."""
+    """Forwards a port of its own to `target`. `state`: `on`; `off` refuses and breaks; `dead` takes and is silent.
+
+    `delay`: seconds that each piece of what is sent either way takes.
+    """
 
     def __init__(self, target: tuple[str, int]) -> None:
         self._target = target
+        self.delay = 0.0
         self._state: Literal["on", "off", "dead"] = "on"
         self._pairs: list[socket.socket] = []
         self._server = socket.create_server(("127.0.0.1", 0))
@@ -56,16 +61,16 @@ class Switch:
                     continue
                 self._pairs += [client, target]
                 for a, b in ((client, target), (target, client)):
-                    threading.Thread(target=_pump, args=(a, b), daemon=True).start()
+                    threading.Thread(target=self._pump, args=(a, b), daemon=True).start()
 
-
-def _pump(source: socket.socket, sink: socket.socket) -> None:
-    with suppress(OSError):
-        while data := source.recv(65536):
-            sink.sendall(data)
-    for end in (source, sink):
+    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
         with suppress(OSError):
-            end.shutdown(socket.SHUT_RDWR)
+            while data := source.recv(65536):
+                time.sleep(self.delay)
+                sink.sendall(data)
+        for end in (source, sink):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
 
 
 @contextmanager

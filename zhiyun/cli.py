@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -54,6 +55,14 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("--json", action="store_true", help="as one JSON object")
     add("ingest", _ingest, "Take in the sources now, in the running stack, and wait for it.")
     add_commands(add)
+    doctor = add(
+        "doctor", _doctor, "Find what is wrong, why, and what mends it (exit status 0 well, 1 warnings, 2 broken).",
+        settings=False,
+    )  # fmt: skip
+    doctor.add_argument("area", nargs="*", help="look at these only, for example `database llm`")
+    doctor.add_argument("--json", action="store_true", help="as one JSON object")
+    doctor.add_argument("--language", choices=["en", "zh"], help="of the words (that of the terminal)")
+    doctor.add_argument("--kinds", action="store_true", help="print everything that it can find, as Markdown")
     add("configuration", _configuration, "Print every setting, as Markdown.", settings=False)
     add("version", _version, "Print the version.", settings=False)
     return parser
@@ -98,6 +107,27 @@ def _ingest(_: argparse.Namespace) -> int:
         return 1
     _say(told_of(outcome))
     return 0 if outcome.succeeded else 1
+
+
+def _doctor(chosen: argparse.Namespace) -> int:
+    from zhiyun.doctor import report
+    from zhiyun.doctor.diagnosis import AREAS, diagnose
+    from zhiyun.doctor.kinds import findings_markdown
+
+    language = chosen.language or report.language_of(os.environ)
+    unknown = [area for area in chosen.area if area not in AREAS]
+    if unknown:
+        print(f"doctor knows no area {unknown[0]!r}; it knows {', '.join(AREAS)}", file=sys.stderr)
+        return 2
+    if chosen.kinds:
+        print(findings_markdown(language), end="")
+        return 0
+    site, findings = diagnose(chosen.area)
+    if chosen.json:
+        print(json.dumps(report.as_dict(site, findings, language), ensure_ascii=False, indent=2))
+    else:
+        print(report.as_text(findings, language, colour=sys.stdout.isatty() and report.wants_colour()))
+    return report.exit_status(findings)
 
 
 def _configuration(_: argparse.Namespace) -> int:

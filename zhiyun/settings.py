@@ -647,32 +647,58 @@ def load(model: type[Settings]) -> Settings:
     try:
         return model()
     except ValidationError as error:
-        first = error.errors()[0]
-        variable = variable_name(model, str(first["loc"][0]))
-        reason = str(first["msg"]).removeprefix("Value error, ")
-        secret = _extra(model, str(first["loc"][0]).lower()).get("secret")
-        value = "" if secret else "=" + _PASSWORD.sub(r"\1***@", repr(first["input"]))
-        raise SettingsError(f"{variable}{value}: {reason[:1].lower() + reason[1:]}") from None
+        raise SettingsError(_sentences(model, error)[0]) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(_unreadable(error)) from None
 
 
 def check_all() -> None:
-    """Read every setting once, so that a wrong value stops the start. Raises SettingsError."""
+    """Read every setting once, so that a wrong value stops the start. Raises SettingsError with the first problem."""
+    for problem in problems():
+        raise SettingsError(problem)
+
+
+def problems() -> list[str]:
+    """Everything that is wrong with the settings, one line each."""
+    found: list[str] = []
+    loaded: dict[type[BaseSettings], BaseSettings] = {}
     for model in ALL:
-        load(model)
-    llm = load(LlmSettings)
-    if llm.base_url and not llm.model:
-        raise SettingsError("LLM_MODEL: must be set when LLM_BASE_URL is, for example LLM_MODEL=qwen2.5")
-    database = load(DatabaseSettings)
-    if database.pool_min > database.pool_max:
-        raise SettingsError(
-            f"DATABASE_POOL_MIN={database.pool_min}: is more than DATABASE_POOL_MAX={database.pool_max}"
-        )
-    disks = load(CapacitySettings)
-    if not disks.warning_percent < disks.serious_percent < disks.critical_percent:
-        raise SettingsError(
+        try:
+            loaded[model] = model()
+        except ValidationError as error:
+            found += _sentences(model, error)
+        except (OSError, UnicodeDecodeError) as error:
+            return [_unreadable(error)]
+    llm, database, disks = loaded.get(LlmSettings), loaded.get(DatabaseSettings), loaded.get(CapacitySettings)
+    if isinstance(llm, LlmSettings) and llm.base_url and not llm.model:
+        found.append("LLM_MODEL: must be set when LLM_BASE_URL is, for example LLM_MODEL=qwen2.5")
+    if isinstance(database, DatabaseSettings) and database.pool_min > database.pool_max:
+        found.append(f"DATABASE_POOL_MIN={database.pool_min}: is more than DATABASE_POOL_MAX={database.pool_max}")
+    if isinstance(disks, CapacitySettings) and not (
+        disks.warning_percent < disks.serious_percent < disks.critical_percent
+    ):
+        found.append(
             f"CAPACITY_WARNING_PERCENT={disks.warning_percent:g}: must be less than CAPACITY_SERIOUS_PERCENT="
             f"{disks.serious_percent:g}, and that less than CAPACITY_CRITICAL_PERCENT={disks.critical_percent:g}"
         )
+    return found
+
+
+def _unreadable(error: OSError | UnicodeDecodeError) -> str:
+    why = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror
+    return f"{Path('.env').absolute()} cannot be read: {why}"
+
+
+def _sentences(model: type[BaseSettings], error: ValidationError) -> list[str]:
+    """One line for each wrong value: the variable, the value unless it is secret, and why."""
+    found: list[str] = []
+    for one in error.errors():
+        field = str(one["loc"][0])
+        reason = str(one["msg"]).removeprefix("Value error, ")
+        secret = _extra(model, field.lower()).get("secret")
+        value = "" if secret else "=" + _PASSWORD.sub(r"\1***@", repr(one["input"]))
+        found.append(f"{variable_name(model, field)}{value}: {reason[:1].lower() + reason[1:]}")
+    return found
 
 
 def variable_name(model: type[BaseSettings], field: str) -> str:

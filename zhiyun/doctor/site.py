@@ -1,0 +1,102 @@
+"""What is being looked at: the services that the settings name, or those of a ZHIYUN_HOME, running or not."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic_settings import BaseSettings
+
+from embedded.attach import environment
+from embedded.layout import Layout
+from embedded.ports import reachable
+from embedded.redis import Redis, find_binary
+from embedded.services import Ports
+from zhiyun.settings import (
+    DatabaseSettings,
+    QdrantSettings,
+    RedisSettings,
+    ServingSettings,
+    SettingsError,
+    StackSettings,
+    load,
+)
+
+_Model = TypeVar("_Model", bound=BaseSettings)
+_Value = TypeVar("_Value")
+
+# The names of Debian's units: what an operator starts on a server of its own.
+_UNITS = {"PostgreSQL": "postgresql", "Redis": "redis-server", "Qdrant": "qdrant"}
+
+
+@dataclass(frozen=True)
+class Site:
+    """One installation. `embedded`: its services are those of `place`; `running` is then whether they run."""
+
+    place: Layout
+    embedded: bool
+    running: bool
+    state: dict[str, Any]
+
+    @property
+    def reachable(self) -> bool:
+        """Whether there is anything to connect to."""
+        return self.running or not self.embedded
+
+    def environment(self) -> dict[str, str]:
+        """Where the stores of the running stack are; nothing where the settings say it."""
+        known = self.state.get("ports", {})
+        if not self.embedded or not self.running:
+            return {}
+        try:
+            chosen = Ports(**known)
+        except TypeError:  # it is only just starting
+            return {}
+        return environment(self.place, chosen) | {"REDIS_URL": Redis(self.place.home, chosen.redis, find_binary()).url}
+
+    def chat(self) -> str:
+        """The chat's address."""
+        serving = load(ServingSettings)
+        return self.state.get("urls", {}).get("chat") or f"http://{reachable(serving.host)}:{serving.port}"
+
+    def dagster(self) -> str:
+        """The address of Dagster's UI."""
+        stack = load(StackSettings)
+        return (
+            self.state.get("urls", {}).get("dagster") or f"http://{reachable(stack.dagster_host)}:{stack.dagster_port}"
+        )
+
+    def start(self, service: str) -> str:
+        """The command that starts one of the stores again."""
+        if self.embedded:
+            return "zhiyun down; zhiyun up"
+        return f"systemctl restart {_UNITS.get(service, service)}"
+
+
+def find() -> Site:
+    """The installation that the environment describes, however wrong it is."""
+    stack = attempt(lambda: load(StackSettings))
+    home = stack.home if stack else Path(os.environ.get("ZHIYUN_HOME") or ".zhiyun").expanduser().absolute()
+    logs = os.environ.get("LOG_DIR")
+    place = Layout(home, Path(logs).expanduser().absolute() if logs else home / "logs")
+    named = (_named(DatabaseSettings, "url"), _named(RedisSettings, "url"), _named(QdrantSettings, "url"))
+    embedded = not any(named)
+    running = embedded and bool(attempt(place.is_running, OSError))
+    return Site(place, embedded, running, place.state() if running else {})
+
+
+def attempt(call: Callable[[], _Value], *expected: type[Exception]) -> _Value | None:
+    """What the call gives, or None where a setting is wrong (or what is expected went wrong)."""
+    try:
+        return call()
+    except (SettingsError, *expected):
+        return None
+
+
+def _named(model: type[_Model], field: str) -> bool:
+    settings = attempt(lambda: load(model))
+    # A value that cannot be used was meant all the same.
+    return settings is None or field in settings.model_fields_set
