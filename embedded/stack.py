@@ -61,8 +61,14 @@ def up() -> int:
     except AlreadyRunning:
         print(already_running(place), file=sys.stderr)
         return 1
+    stack = Stack(place)
     try:
-        return asyncio.run(Stack(place).run())
+        return asyncio.run(stack.run())
+    except (MemoryError, RuntimeError) as error:
+        if not _starved(error):
+            raise
+        stack.say(f"zhiyun did not start: {_sentence(error)}")
+        return 1
     finally:
         os.close(lock)
 
@@ -269,7 +275,16 @@ class Stack:
             )
 
 
+def _starved(error: BaseException) -> bool:
+    return isinstance(error, MemoryError) or "can't start new thread" in str(error)
+
+
 def _sentence(error: BaseException) -> str:
+    if _starved(error):
+        return (
+            "the system gives it no more memory or threads; see how much is free, and what `ulimit -a` and the container "
+            "allow"
+        )
     if isinstance(error, (ServiceFailed, AccountError, PortTaken)):
         return str(error)
     if isinstance(error, OSError):

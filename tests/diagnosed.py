@@ -34,8 +34,8 @@ def settings(**values: str) -> Iterator[None]:
         yield
 
 
-def found(*areas: str, **values: str) -> dict[str, Finding]:
-    """What doctor finds in these areas with these settings, the last of each code."""
+def everything(*areas: str, **values: str) -> list[Finding]:
+    """What doctor finds in these areas with these settings; its words are whole in both languages."""
     with settings(**values):
         _, findings = diagnose(areas)
     for finding in findings:
@@ -45,7 +45,12 @@ def found(*areas: str, **values: str) -> dict[str, Finding]:
             assert "secret-" not in words, "a secret is told"
             if finding.severity == "error":
                 assert finding.mend(language), f"{finding.kind.code} tells no remedy"
-    return {finding.kind.code: finding for finding in findings}
+    return findings
+
+
+def found(*areas: str, **values: str) -> dict[str, Finding]:
+    """The same by code, the last of each."""
+    return {finding.kind.code: finding for finding in everything(*areas, **values)}
 
 
 def told(findings: dict[str, Finding]) -> dict[str, str]:

@@ -211,10 +211,12 @@ def _kept_discard(chosen: argparse.Namespace) -> int:
 
 
 def _drill(_: argparse.Namespace) -> int:
+    from orchestration.backups import overview
     from orchestration.backups.drill import drill
 
     with _stores(), _installation() as inst:
         found = drill(inst)
+        overview.record_drill(inst, found)
     print("\n".join(found.lines()))
     return 1 if found.problems else 0
 

@@ -194,6 +194,9 @@ def test_down_stops_everything_and_postgresql_cleanly(stack: Stack) -> None:
     assert "database system is shut down" in (stack.home / "logs" / "postgres.log").read_text().splitlines()[-1]
     assert "stopped (" in stack.said()
     assert stack.run("status").returncode == 3
+    doctor = stack.run("doctor", "processes", "--json")
+    assert doctor.returncode == 2
+    assert json.loads(doctor.stdout)["findings"][0]["code"] == "processes.not_running"
 
 
 def test_a_port_that_was_set_and_is_taken_is_one_line(stack: Stack, taken: socket.socket) -> None:

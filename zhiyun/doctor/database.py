@@ -203,6 +203,11 @@ def connected(url: str, setting: str, site: Site, spare: str = "") -> Connection
         raise Unwell(_refusal(error, url, setting, site, spare)) from None
 
 
+def impatient() -> DatabaseSettings:
+    """The platform's database for other areas: whoever looks at many things does not wait as long as the chat may."""
+    return load(DatabaseSettings).model_copy(update={"connect_timeout": _CONNECT_SECONDS})
+
+
 def _way(url: str, setting: str, site: Site) -> Iterator[Finding]:
     options = conninfo.conninfo_to_dict(url)
     host = str(options.get("host") or os.environ.get("PGHOST") or "")

@@ -70,12 +70,12 @@ def diagnose(areas: Iterable[str] = ()) -> tuple[Site, list[Finding]]:
     wanted = list(areas) or list(AREAS)
     here = site.find()
     environment = site.attempt(here.environment, OSError, ValueError) or {}
-    found: dict[str, list[Finding]] = {}
+    # What the operator has set, without what the stack adds to it.
+    found = _at_once(here, [area for area in wanted if area == "configuration"])
     with exported(environment) if environment else nullcontext():
-        # The processor first and alone: doctor's own work is no load to be told of.
-        first = [area for area in ("machine",) if area in wanted]
-        found |= _at_once(here, first)
-        found |= _at_once(here, [area for area in wanted if area not in first])
+        # The processor before the rest: doctor's own work is no load to be told of.
+        found |= _at_once(here, [area for area in wanted if area == "machine"])
+        found |= _at_once(here, [area for area in wanted if area not in ("configuration", "machine")])
     unwell = {area for area, findings in found.items() if any(one.severity == "error" for one in findings)}
     return here, [
         finding

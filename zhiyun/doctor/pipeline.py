@@ -12,10 +12,10 @@ from prometheus_client import Metric
 
 from knowledge.database import DatabaseUnavailable, connect
 from serving.operations.dagster_figures import dagster_figures
-from zhiyun.doctor.database import connected
+from zhiyun.doctor.database import connected, impatient
 from zhiyun.doctor.kinds import Finding, Kind
 from zhiyun.doctor.site import Site
-from zhiyun.settings import AlertSettings, DatabaseSettings, StackSettings, load
+from zhiyun.settings import AlertSettings, StackSettings, load
 
 _LOCATIONS = """{ workspaceOrError { __typename ... on PythonError { message } ... on Workspace { locationEntries {
   name loadStatus locationOrLoadError { __typename ... on PythonError { message } } } } } }"""
@@ -152,7 +152,7 @@ def _figures(families: dict[str, Metric], alerts: AlertSettings, address: str) -
 def _quarantined() -> Iterator[Finding]:
     """Documents that stayed out, of the record; whether PostgreSQL answers is told elsewhere."""
     try:
-        with connect(load(DatabaseSettings), "zhiyun doctor") as connection:
+        with connect(impatient(), "zhiyun doctor") as connection:
             rows = connection.execute(
                 "SELECT path, coalesce(reason, ''), count(*) OVER () FROM knowledge.documents WHERE status = 'failed' "
                 "ORDER BY path LIMIT 1"

@@ -18,9 +18,10 @@ from orchestration.backups.catalogue import Point
 from orchestration.backups.installation import installation
 from orchestration.backups.recovery_point import BackupError
 from orchestration.backups.tables import age_text, size_text
+from zhiyun.doctor.database import impatient
 from zhiyun.doctor.kinds import Finding, Kind, Severity, Unwell
 from zhiyun.doctor.site import Site
-from zhiyun.settings import BackupSettings, DatabaseSettings, load
+from zhiyun.settings import BackupSettings, SettingsError, load
 
 _DRILL_EVERY = timedelta(days=8)
 
@@ -100,7 +101,7 @@ def check(site: Site) -> Iterator[Finding]:
         return  # it has never run, and owes nothing
     try:
         inst = installation()
-    except BackupError as error:
+    except (BackupError, SettingsError) as error:
         raise Unwell(CANNOT(reason=error)) from None
     now, settings = datetime.now(UTC), load(BackupSettings)
     stores: dict[str, Sequence[Point] | str] = {}
@@ -132,7 +133,7 @@ def _severity(alert: Alert) -> Severity:
 def _drill(now: datetime) -> Iterator[Finding]:
     """The last trial restore, of the record; whether PostgreSQL answers is told elsewhere."""
     try:
-        with connect(load(DatabaseSettings), "zhiyun doctor") as connection:
+        with connect(impatient(), "zhiyun doctor") as connection:
             row = connection.execute(
                 "SELECT point, at, seconds, passed, details->'problems' FROM operations.restore_drills ORDER BY at DESC LIMIT 1"
             ).fetchone()
