@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from knowledge.database import Connection
 from orchestration.capacity import plots, samples, sizes, trend
@@ -59,7 +59,7 @@ def judge(disks: Disks, settings: CapacitySettings, connection: Connection | Non
     for filesystem in disks.filesystems:
         # All folders of a filesystem have its figures; the one with the longest past tells it best.
         pasts = [samples.history(connection, "disk", v.name, settings.keep_days) for v in filesystem.volumes]
-        past = max(pasts, key=len, default=[])
+        past = [*max(pasts, key=len, default=[]), (datetime.now(UTC), filesystem.used, filesystem.total)]
         line = trend.fit([(at, used) for at, used, _ in _lately(past, settings.trend_days)])
         percents = [(at, 100 * used / total) for at, used, total in past if total]
         limits = (settings.warning_percent, settings.serious_percent, settings.critical_percent)

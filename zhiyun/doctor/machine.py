@@ -310,4 +310,11 @@ def _user() -> str:
 
 
 def _name(process: psutil.Process) -> str:
-    return str(attempt(process.name, psutil.Error) or "?")
+    """The program, of Python what it runs. No arguments: they may be secret."""
+    words = attempt(process.cmdline, psutil.Error) or [str(attempt(process.name, psutil.Error) or "?")]
+    program = Path(words[0].split()[0] if words[0].split() else "?").name
+    if not program.startswith("python") or len(words) < 2:
+        return program
+    if words[1] == "-m" and len(words) > 2:
+        return f"{program} -m {words[2]}"
+    return program if words[1].startswith("-") else f"{program} {Path(words[1]).name}"
