@@ -68,11 +68,16 @@ def _backups(base: _Base) -> Iterator[Row]:
         our_times.append(base.ours("dump"))
     bare, ours = statistics.median(bare_times), statistics.median(our_times)
     manual_time = base.shell(f'{dump} | gzip > "{manual}"')
+    alone = base.shell(f"{dump} -Fc -Z0 > /dev/null")
     checks = statistics.median(base.ours("check") for _ in range(_ROUNDS))
     size = base.stored()
     yield Row("backup.seconds", ours, "s", f"{base.raw() / 1e9:.2f} GB of dump to S3, hashed, by multipart", None)
     yield Row("backup.bare_seconds", bare, "s", "pg_dump -Fc -Z0 | zstd -3 -T0 > file", None)
     yield Row("backup.manual_seconds", manual_time, "s", "pg_dump | gzip > file, once", None)
+    yield Row(
+        "backup.speedup_of_pg_dump_alone", manual_time / alone, "x",
+        f"what no backup by pg_dump can be faster than: {alone:.1f} s, nothing compressed or written", None,
+    )  # fmt: skip
     yield Row("backup.speedup_vs_manual", manual_time / ours, "x", "the manual's pg_dump | gzip", 5)
     yield Row(
         "backup.size_to_manual", size / manual.stat().st_size, "x", f"{manual.stat().st_size / _MB:.0f} MB", 1, False
