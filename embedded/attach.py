@@ -27,14 +27,12 @@ def stores(place: Layout, say: Callable[[str], None]) -> Generator[dict[str, str
     start them meanwhile. Raises NotAttached, and what the start of a service may raise.
     """
     if place.is_running():
-        known = place.state().get("ports", {})
-        try:
-            chosen = Ports(**known)
-        except TypeError:
+        told = last_known(place)
+        if not told:
             raise NotAttached(
                 f"zhiyun is starting with ZHIYUN_HOME={place.home}; try again when it is up. Nothing was changed."
-            ) from None
-        yield environment(place, chosen) | {"REDIS_URL": Redis(place.home, chosen.redis, find_binary()).url}
+            )
+        yield told
         return
     place.make()
     try:
@@ -71,6 +69,34 @@ def environment(place: Layout, chosen: Ports) -> dict[str, str]:
         "DAGSTER_DATABASE_URL": url("dagster", "zhiyun"),
         "QDRANT_URL": Addresses.of(chosen).qdrant,
         "ZHIYUN_HOME": str(place.home),
+    }
+
+
+def last_known(place: Layout) -> dict[str, str]:
+    """Where the stores of the running stack are, or were when it last ran; empty while it starts, or if it never ran."""
+    try:
+        chosen = Ports(**place.state().get("ports", {}))
+    except TypeError:
+        return {}
+    return environment(place, chosen) | {"REDIS_URL": Redis(place.home, chosen.redis, find_binary()).url}
+
+
+def shell_environment(place: Layout) -> dict[str, str]:
+    """What `psql`, `pg_dump` and `curl` need to speak to the running stack; empty while it starts.
+
+    PATH begins with the programs of PostgreSQL's own version: a `pg_dump` of another does not fit.
+    """
+    told = last_known(place)
+    if not told:
+        return {}
+    programs = postgres.find_binaries(postgres.major_of(place.home / "postgres" / "data")).folder
+    urls = place.state().get("urls", {})
+    return {
+        **{name: value for name, value in told.items() if name.endswith("_URL")},
+        "CHAT_URL": urls.get("chat", ""),
+        "DAGSTER_UI_URL": urls.get("dagster", ""),
+        "LOG_DIR": str(place.logs),
+        "PATH": os.pathsep.join([str(programs), os.environ.get("PATH", os.defpath)]),
     }
 
 

@@ -157,7 +157,7 @@ def prepare(home: Path, port: int, *, prefer: str = "") -> Cluster:
     folder = home / "postgres"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     data = folder / "data"
-    binaries = find_binaries(_major_of(data), prefer=prefer)
+    binaries = find_binaries(major_of(data), prefer=prefer)
     cluster = Cluster(home, port, binaries, find_account(folder, binaries.postgres))
     if not (data / "PG_VERSION").exists():
         _make(cluster)
@@ -188,7 +188,8 @@ def available_libraries(binaries: Binaries) -> set[str]:
     return {file.stem for file in folder.glob("*.so")} if folder else set()
 
 
-def _major_of(data: Path) -> int | None:
+def major_of(data: Path) -> int | None:
+    """The major version that made a data folder; None where there is none."""
     try:
         return int((data / "PG_VERSION").read_text().strip())
     except FileNotFoundError:

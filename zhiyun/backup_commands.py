@@ -266,12 +266,13 @@ def _told(run: Run) -> Run:
 @contextmanager
 def _stores() -> Generator[None]:
     """PostgreSQL and the vector store: those that the settings name, else those of ZHIYUN_HOME."""
-    if "url" in load(DatabaseSettings).model_fields_set:
-        yield
-        return
-    from embedded.attach import exported, stores
+    from embedded.attach import exported, last_known, stores
     from embedded.stack import layout
 
+    named = load(DatabaseSettings)
+    if "url" in named.model_fields_set and named.url != last_known(layout()).get("DATABASE_URL"):
+        yield
+        return
     with stores(layout(), _say) as told, exported(told):
         yield
 

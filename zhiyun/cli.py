@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import json
 import os
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -53,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
         "status", _status, "Say what runs and whether it is healthy (exit status 0 healthy, 1 not, 3 not running)."
     )
     status.add_argument("--json", action="store_true", help="as one JSON object")
+    add("env", _env, 'Say where the stores of the running stack are, for a shell: eval "$(zhiyun env)".')
     add("ingest", _ingest, "Take in the sources now, in the running stack, and wait for it.")
     add_commands(add)
     doctor = add(
@@ -90,6 +92,20 @@ def _status(chosen: argparse.Namespace) -> int:
     found = status(layout())
     print(json.dumps(found.as_dict(), ensure_ascii=False, indent=2) if chosen.json else found.as_text())
     return found.exit_code
+
+
+def _env(_: argparse.Namespace) -> int:
+    from embedded.attach import shell_environment
+    from embedded.stack import layout
+
+    place = layout()
+    told = shell_environment(place) if place.is_running() else {}
+    if not told:
+        print(f"zhiyun is not running with ZHIYUN_HOME={place.home}; start it with `zhiyun up`", file=sys.stderr)
+        return 3
+    for name, value in told.items():
+        print(f"export {name}={shlex.quote(value)}")
+    return 0
 
 
 def _ingest(_: argparse.Namespace) -> int:

@@ -35,7 +35,7 @@ def test_version_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.startswith("zhiyun ")
 
 
-@pytest.mark.parametrize("command", ["up", "status", "down", "ingest"])
+@pytest.mark.parametrize("command", ["up", "status", "down", "env", "ingest"])
 def test_a_wrong_setting_stops_every_command_with_one_line_that_names_it(
     command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], home: Path
 ) -> None:
@@ -74,6 +74,13 @@ def test_down_is_content_when_nothing_runs(capsys: pytest.CaptureFixture[str]) -
 def test_ingest_needs_a_running_stack(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["ingest"]) == 3
     assert "zhiyun up" in capsys.readouterr().err
+
+
+def test_env_needs_a_running_stack_and_gives_a_shell_nothing_to_take_in(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["env"]) == 3
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "zhiyun up" in told.err
 
 
 def test_a_home_that_cannot_be_written_is_one_line(

@@ -8,13 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic_settings import BaseSettings
-
-from embedded.attach import environment
+from embedded.attach import last_known
 from embedded.layout import Layout
 from embedded.ports import reachable
-from embedded.redis import Redis, find_binary
-from embedded.services import Ports
 from zhiyun.settings import (
     DatabaseSettings,
     QdrantSettings,
@@ -25,7 +21,6 @@ from zhiyun.settings import (
     load,
 )
 
-_Model = TypeVar("_Model", bound=BaseSettings)
 _Value = TypeVar("_Value")
 
 # The names of Debian's units: what an operator starts on a server of its own.
@@ -48,14 +43,7 @@ class Site:
 
     def environment(self) -> dict[str, str]:
         """Where the stores of the running stack are; nothing where the settings say it."""
-        known = self.state.get("ports", {})
-        if not self.embedded or not self.running:
-            return {}
-        try:
-            chosen = Ports(**known)
-        except TypeError:  # it is only just starting
-            return {}
-        return environment(self.place, chosen) | {"REDIS_URL": Redis(self.place.home, chosen.redis, find_binary()).url}
+        return last_known(self.place) if self.embedded and self.running else {}
 
     def chat(self) -> str:
         """The chat's address."""
@@ -82,7 +70,12 @@ def find() -> Site:
     home = stack.home if stack else Path(os.environ.get("ZHIYUN_HOME") or ".zhiyun").expanduser().absolute()
     logs = os.environ.get("LOG_DIR")
     place = Layout(home, Path(logs).expanduser().absolute() if logs else home / "logs")
-    named = (_named(DatabaseSettings, "url"), _named(RedisSettings, "url"), _named(QdrantSettings, "url"))
+    own = attempt(lambda: last_known(place), OSError, ValueError) or {}
+    named = (
+        _named(DatabaseSettings, own.get("DATABASE_URL")),
+        _named(RedisSettings, own.get("REDIS_URL")),
+        _named(QdrantSettings, own.get("QDRANT_URL")),
+    )
     embedded = not any(named)
     running = embedded and bool(attempt(place.is_running, OSError))
     return Site(place, embedded, running, place.state() if running else {})
@@ -96,7 +89,8 @@ def attempt(call: Callable[[], _Value], *expected: type[Exception]) -> _Value | 
         return None
 
 
-def _named(model: type[_Model], field: str) -> bool:
+def _named(model: type[DatabaseSettings | RedisSettings | QdrantSettings], own: str | None) -> bool:
+    """Whether the settings name a service other than that of ZHIYUN_HOME, which `zhiyun env` names."""
     settings = attempt(lambda: load(model))
     # A value that cannot be used was meant all the same.
-    return settings is None or field in settings.model_fields_set
+    return settings is None or ("url" in settings.model_fields_set and settings.url != own)
