@@ -20,7 +20,10 @@ from embedded import ports
 from tests.runbook_page import PAGES, REPOSITORY, Commands, commands
 from tests.stack import Stack, environment
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [
+    pytest.mark.timeout(600),
+    pytest.mark.skipif(shutil.which("curl") is None, reason="the page's commands need curl, and this machine has none"),
+]
 
 
 class Site:
