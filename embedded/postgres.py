@@ -34,6 +34,8 @@ max_wal_size = 2GB
 log_line_prefix = '%m [%p] %q%u@%d '
 log_lock_waits = on
 log_min_duration_statement = 2000
+log_parameter_max_length = 0
+log_parameter_max_length_on_error = 0
 track_io_timing = on
 """
 

@@ -13,7 +13,7 @@ from orchestration.backups.timing import Timing
 CHECKLIST = """\
 Before customers come here:
   1. Fence the old environment: stop its services, or take its address away, so that nobody writes there any more.
-  2. Start the services here (`make run`, or `docker compose up -d`) and look at GET /api/health: it must say "healthy".
+  2. Start the services here (`make run`, which is `zhiyun up`) and look at GET /api/health: it must say "healthy".
   3. Ask two questions whose answers you know, and read an old conversation.
   4. Set passwords of roles that were created anew, if any is named above: recovery points hold none.
 Then move customers:

@@ -64,7 +64,7 @@ def check(site: Site) -> Iterator[Finding]:
     if settings.url.startswith("unix:"):
         where = settings.url.removeprefix("unix://").split("?")[0]
     else:
-        yield from network.walk(address, start)
+        yield from network.walk(address, start, site.log("redis"))
     client: Any = redis.Redis.from_url(settings.url, socket_connect_timeout=5, socket_timeout=5)  # pyright: ignore[reportUnknownMemberType]
     with closing(client):
         try:

@@ -214,7 +214,9 @@ def _way(url: str, setting: str, site: Site) -> Iterator[Finding]:
     for one in host.split(","):
         if one and not one.startswith("/"):
             port = int(str(options.get("port") or os.environ.get("PGPORT") or "5432").split(",")[0])
-            yield from network.walk(network.Address(setting, "PostgreSQL", one, port), site.start("PostgreSQL"))
+            yield from network.walk(
+                network.Address(setting, "PostgreSQL", one, port), site.start("PostgreSQL"), site.log("postgres")
+            )
 
 
 def _refusal(error: psycopg.OperationalError, url: str, setting: str, site: Site, spare: str) -> Finding:

@@ -8,6 +8,7 @@ import ssl
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from zhiyun.doctor.kinds import Finding, Kind, Unwell
@@ -28,6 +29,19 @@ REFUSED = Kind(
      "{setting}：{where} 没有程序在监听，{service} 没有运行，或端口不对。"),
     ("Start it: `{start}`; or correct {setting}.", "启动它：`{start}`；或改正 {setting}。"),
 )  # fmt: skip
+OURS_REFUSED = Kind(
+    "network.own_service_down",
+    "error",
+    (
+        "Nothing listens on {where}: {service}, which `zhiyun up` keeps running, is down.",
+        "{where} 没有程序在监听：由 `zhiyun up` 维持的 {service} 已停止。",
+    ),
+    (
+        "It is started again by itself, every half a minute at the latest; why it stops is in its log: `tail -20 {log}`. "
+        "Mend that and leave the rest running: a restart of all drops messages that wait to be stored.",
+        "它会自动重启，最迟每半分钟一次；停止的原因在日志中：`tail -20 {log}`。解决原因即可，不要重启整个服务：等待保存的消息会丢失。",
+    ),
+)
 SILENT = Kind(
     "network.no_answer", "error",
     ("{setting}: {where} ({service}) gives no answer within {seconds} s: a firewall drops it, or the host is down.",
@@ -88,10 +102,10 @@ class Address:
         return cls(setting, service, parts.hostname or "127.0.0.1", port, tls)
 
 
-def walk(address: Address, start: str) -> Iterator[Finding]:
+def walk(address: Address, start: str, log: Path | None = None) -> Iterator[Finding]:
     """Go the way, and say what is slow about it. Raises Unwell with the step that fails.
 
-    `start` is the command that starts the service.
+    `start` is the command that starts the service; `log` is that of a service which the running stack starts by itself.
     """
     told: dict[str, object] = {
         "setting": address.setting,
@@ -112,7 +126,7 @@ def walk(address: Address, start: str) -> Iterator[Finding]:
         except TimeoutError:
             raise Unwell(SILENT(**told, seconds=f"{_SECONDS:g}")) from None
         except ConnectionRefusedError:
-            raise Unwell(REFUSED(**told, start=start)) from None
+            raise Unwell(OURS_REFUSED(**told, log=log) if log else REFUSED(**told, start=start)) from None
         except OSError as error:
             raise Unwell(NO_ROUTE(**told, reason=error.strerror or error)) from None
         ms = (time.monotonic() - began) * 1000

@@ -63,6 +63,10 @@ class Site:
             return "zhiyun down; zhiyun up"
         return f"systemctl restart {_UNITS.get(service, service)}"
 
+    def log(self, service: str) -> Path | None:
+        """The log of one of the stores that the running stack starts again by itself; None for others."""
+        return self.place.logs / f"{service}.log" if self.embedded and self.running else None
+
 
 def find() -> Site:
     """The installation that the environment describes, however wrong it is."""

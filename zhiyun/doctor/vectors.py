@@ -130,7 +130,7 @@ def check(site: Site) -> Iterator[Finding]:
     settings = load(QdrantSettings)
     start = site.start("Qdrant")
     address = network.Address.of(settings.url, "QDRANT_URL", "Qdrant", 6333)
-    yield from network.walk(address, start)
+    yield from network.walk(address, start, site.log("qdrant"))
     version = _let_in(settings, address, start)
     client = QdrantClient(
         url=settings.url, api_key=settings.api_key or None, timeout=settings.timeout, check_compatibility=False
