@@ -48,11 +48,14 @@ class SmallDisk:
 
 
 @contextmanager
-def small_disk(path: Path, megabytes: int) -> Iterator[SmallDisk]:
-    """A tmpfs at `path`; the test is skipped, and says so, where none can be mounted."""
+def small_disk(path: Path, megabytes: int, inodes: int = 0) -> Iterator[SmallDisk]:
+    """A tmpfs at `path`, with so many inodes (0: as many as it likes).
+
+    The test is skipped, and says so, where none can be mounted.
+    """
     path.mkdir(parents=True, exist_ok=True)
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m,mode=755", "zhiyun-test", str(path)],
+        ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m,mode=755{f',nr_inodes={inodes}' if inodes else ''}", "zhiyun-test", str(path)],
         capture_output=True, text=True, check=False,
     ) if os.geteuid() == 0 else None  # fmt: skip
     if mounted is None or mounted.returncode:

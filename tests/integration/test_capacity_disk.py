@@ -119,7 +119,7 @@ def test_the_store_that_work_writes_to_is_looked_at_too(
 
 
 def test_running_out_of_inodes_is_being_full(tmp_path: Path) -> None:
-    with small_disk(tmp_path / "disk", 4) as mounted:
+    with small_disk(tmp_path / "disk", 4, inodes=1000) as mounted:
         volume = disk.Volume("files", mounted.path)
         inodes = disk.measure([volume]).filesystems[0].inodes
         for number in range(math.ceil(inodes * 0.9)):
