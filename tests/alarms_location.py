@@ -23,31 +23,37 @@ def broken() -> None:
 
 
 @dg.asset
-def slow() -> None:
-    """Does not end."""
-    time.sleep(3600)
+def slow(context: dg.AssetExecutionContext) -> None:
+    """Does not end, and says all the while that it is at work: it is silent only when it was killed."""
+    while True:
+        context.log.info("at work")
+        time.sleep(3)
 
 
 fails = dg.define_asset_job("fails", ["measured", "broken"])
 sleeps = dg.define_asset_job("sleeps", ["slow"])
 
 
+# Sensors start the runs at once; a schedule would wait for the next minute.
+@dg.sensor(job=fails, minimum_interval_seconds=5, default_status=dg.DefaultSensorStatus.RUNNING)
+def failing() -> dg.RunRequest:
+    return dg.RunRequest(run_key="once")
+
+
+@dg.sensor(job=sleeps, minimum_interval_seconds=5, default_status=dg.DefaultSensorStatus.RUNNING)
+def sleeping() -> dg.RunRequest:
+    return dg.RunRequest(run_key="once")
+
+
 @dg.schedule(job=fails, cron_schedule="* * * * *", default_status=dg.DefaultScheduleStatus.RUNNING)
-def each_minute() -> dg.RunRequest:
-    return dg.RunRequest()
-
-
-@dg.schedule(job=sleeps, cron_schedule="* * * * *", default_status=dg.DefaultScheduleStatus.RUNNING)
-def sleeping(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-    if context.instance.get_runs_count(dg.RunsFilter(job_name="sleeps")):
-        return dg.SkipReason("once is enough")
-    return dg.RunRequest()
+def each_minute() -> dg.SkipReason:
+    return dg.SkipReason("it is there to be switched off")
 
 
 defs = dg.Definitions(
     assets=[measured, broken, slow],
     jobs=[fails, sleeps],
-    schedules=[each_minute, sleeping],
-    sensors=[operations_alarms],
+    schedules=[each_minute],
+    sensors=[operations_alarms, failing, sleeping],
     executor=dg.in_process_executor,
 )
