@@ -42,11 +42,17 @@ def postgres_cluster(services_home: Path) -> Iterator[postgres.Cluster]:
 
 
 @pytest.fixture(scope="session")
-def postgres_url(postgres_cluster: postgres.Cluster) -> str:
-    """A database of this session with the platform's tables in it. Tests share it: tidy up, or use other rows."""
+def migrated_template(postgres_cluster: postgres.Cluster) -> str:
+    """The name of a database with the platform's tables in it, to be copied: that is much faster than to migrate."""
     url = _create_database(postgres_cluster)
     migrate(url)
-    return url
+    return url.rpartition("/")[2]
+
+
+@pytest.fixture(scope="session")
+def postgres_url(postgres_cluster: postgres.Cluster, migrated_template: str) -> str:
+    """A database of this session with the platform's tables in it. Tests share it: tidy up, or use other rows."""
+    return _create_database(postgres_cluster, migrated_template)
 
 
 @pytest.fixture
@@ -54,16 +60,15 @@ def database_url(postgres_cluster: postgres.Cluster) -> Iterator[str]:
     """An empty database of the test's own, dropped afterwards."""
     url = _create_database(postgres_cluster)
     yield url
-    name = url.rpartition("/")[2]
-    with psycopg.connect(postgres_cluster.url("postgres", "postgres"), autocommit=True) as connection:
-        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+    _drop_database(postgres_cluster, url)
 
 
 @pytest.fixture
-def migrated_database_url(database_url: str) -> str:
+def migrated_database_url(postgres_cluster: postgres.Cluster, migrated_template: str) -> Iterator[str]:
     """A database of the test's own with the platform's tables in it, dropped afterwards."""
-    migrate(database_url)
-    return database_url
+    url = _create_database(postgres_cluster, migrated_template)
+    yield url
+    _drop_database(postgres_cluster, url)
 
 
 @pytest.fixture(scope="session")
@@ -148,8 +153,18 @@ def migrate(url: str) -> None:
     )
 
 
-def _create_database(cluster: postgres.Cluster) -> str:
+def _create_database(cluster: postgres.Cluster, template: str = "template1") -> str:
     name = f"test_{uuid.uuid4().hex[:12]}"
     with psycopg.connect(cluster.url("postgres", "postgres"), autocommit=True) as connection:
-        connection.execute(sql.SQL("CREATE DATABASE {} OWNER zhiyun").format(sql.Identifier(name)))
+        connection.execute(
+            sql.SQL("CREATE DATABASE {} OWNER zhiyun TEMPLATE {}").format(
+                sql.Identifier(name), sql.Identifier(template)
+            )
+        )
     return cluster.url(name)
+
+
+def _drop_database(cluster: postgres.Cluster, url: str) -> None:
+    name = sql.Identifier(url.rpartition("/")[2])
+    with psycopg.connect(cluster.url("postgres", "postgres"), autocommit=True) as connection:
+        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))

@@ -21,9 +21,19 @@ from orchestration.definitions import defs
 from orchestration.exclusion import exclusive
 from orchestration.schedules import nightly_recovery_point
 from tests.knowledge_base import KnowledgeBase, failures
+from tests.vector_store import ServerProcess
 from zhiyun.settings import DatabaseSettings, load
 
 NIGHT = "2026-11-24"
+
+
+@pytest.fixture(scope="module")
+def qdrant_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A vector store of this file's own: a night takes every collection that there is, those of other tests too."""
+    folder = tmp_path_factory.mktemp("vectors")
+    server = ServerProcess(folder / "data", log=folder / "log").wait_until_ready()
+    yield server.url
+    server.stop()
 
 
 @pytest.fixture

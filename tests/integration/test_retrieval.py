@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from uuid import uuid4
 
@@ -75,10 +75,17 @@ class Base:
             {"collection": name, "live_release": release, "fingerprint": fingerprint, "fusion_weight": weight},
         )
 
+    def remove(self) -> None:
+        """What is left in the shared store would be in the backups of other tests, collection by collection."""
+        for fingerprint in self.models:
+            self._store.delete(self._store.name(fingerprint))
+
 
 @pytest.fixture
-def base(qdrant_url: str, tmp_path: Path) -> Base:
-    return Base(qdrant_url, tmp_path)
+def base(qdrant_url: str, tmp_path: Path) -> Iterator[Base]:
+    base = Base(qdrant_url, tmp_path)
+    yield base
+    base.remove()
 
 
 @pytest.fixture
