@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ class KnowledgeBase:
         with psycopg.connect(self.database_url, autocommit=True) as connection:
             connection.execute(statement)  # type: ignore[arg-type]
 
-    @property
+    @cached_property
     def client(self) -> QdrantClient:
         return QdrantClient(self.qdrant_url, check_compatibility=False)
 
