@@ -34,6 +34,7 @@ class Script:
     comments: bool = False
     refuse_options: bool = False
     models: list[str] = field(default_factory=lambda: ["stand-in"])
+    models_status: int | None = None  # of the list of models; `status` without it
 
 
 class Standin:
@@ -71,7 +72,7 @@ class Standin:
         script = self.script
         if head.startswith("GET") and "/models" in head.split(" ")[1]:
             listed = {"object": "list", "data": [{"id": name, "object": "model"} for name in script.models]}
-            return await self._reply(writer, script.status, json.dumps(listed))
+            return await self._reply(writer, script.models_status or script.status, json.dumps(listed))
         asked = json.loads(body)
         self.requests.append(asked)
         self.authorizations.append(headers.get("authorization", ""))

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 from zhiyun.backup_commands import add_commands
 from zhiyun.settings import KnowledgeSettings, SettingsError, check_all, configuration_markdown, load
@@ -127,7 +128,7 @@ def _ingest(_: argparse.Namespace) -> int:
 
 def _doctor(chosen: argparse.Namespace) -> int:
     from zhiyun.doctor import report
-    from zhiyun.doctor.diagnosis import AREAS, diagnose
+    from zhiyun.doctor.diagnosis import AREAS, UNFINISHED, diagnose
     from zhiyun.doctor.kinds import findings_markdown
 
     language = chosen.language or report.language_of(os.environ)
@@ -138,12 +139,19 @@ def _doctor(chosen: argparse.Namespace) -> int:
     if chosen.kinds:
         print(findings_markdown(language), end="")
         return 0
+    out: Any = sys.stdout
+    out.reconfigure(errors="replace")
     site, findings = diagnose(chosen.area)
     if chosen.json:
         print(json.dumps(report.as_dict(site, findings, language), ensure_ascii=False, indent=2))
     else:
-        print(report.as_text(findings, language, colour=sys.stdout.isatty() and report.wants_colour()))
-    return report.exit_status(findings)
+        text = report.as_text(findings, language, colour=out.isatty() and report.wants_colour())
+        print(report.encodable(text, out.encoding))
+    status = report.exit_status(findings)
+    if any(one.kind is UNFINISHED for one in findings):  # nobody waits at the end for what did not answer
+        out.flush()
+        os._exit(status)
+    return status
 
 
 def _configuration(_: argparse.Namespace) -> int:

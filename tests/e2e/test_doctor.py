@@ -91,7 +91,7 @@ def graphql(stack: Stack, query: str, **variables: Any) -> dict[str, Any]:
 def test_a_stack_that_is_well_has_nothing_but_the_first_backup_to_make(
     stack: Stack, look: Look, settings: dict[str, str]
 ) -> None:
-    until(lambda: "pipeline.well" in look("pipeline"))  # the daemon's first beat
+    until(lambda: "pipeline.well" in look("pipeline"), 120)  # the daemon's first beat
     done = stack.run("doctor", "--json", **settings)
     told = json.loads(done.stdout)
     found = {one["code"]: one for one in told["findings"]}

@@ -7,7 +7,8 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
@@ -15,6 +16,8 @@ import pytest
 from psycopg import sql
 
 from embedded import postgres
+from embedded.ports import free_port
+from embedded.processes import running
 from tests.chat_service import at_port
 from tests.diagnosed import DEAD, found, told
 from tests.tcp_switch import switch
@@ -129,18 +132,76 @@ def test_another_program_on_its_port(migrated_database_url: str, qdrant_url: str
     assert "no session begins" in said["database.not_connected"]
 
 
-def test_all_connections_taken(migrated_database_url: str, postgres_cluster: postgres.Cluster) -> None:
+@pytest.mark.parametrize("of", ["DATABASE", "ROLE"])
+def test_all_connections_of_a_role_or_a_database_taken(
+    migrated_database_url: str, postgres_cluster: postgres.Cluster, of: str
+) -> None:
     name = migrated_database_url.rpartition("/")[2]
     root = postgres_cluster.url(name, "postgres")
-    execute(root, f"ALTER DATABASE {name} CONNECTION LIMIT 3")
-    held = [psycopg.connect(migrated_database_url, application_name="greedy") for _ in range(3)]
+    limited = {"DATABASE": name, "ROLE": f"of_{name}"}[of]
+    execute(root, f"CREATE ROLE of_{name} LOGIN PASSWORD 'secret-5'", f"ALTER {of} {limited} CONNECTION LIMIT 3")
+    url = changed(migrated_database_url, user=f"of_{name}", password="secret-5")
+    held = [psycopg.connect(url, application_name="greedy") for _ in range(3)]
     try:
-        said = database(migrated_database_url, DATABASE_ADMIN_URL=root)
+        finding = found("database", **{**DEAD, "DATABASE_URL": url, "DATABASE_ADMIN_URL": root})[
+            "database.connection_limit"
+        ]
     finally:
         for one in held:
             one.close()
-    assert "no connection left" in said["database.connections_used_up"]
+    assert "greedy" in finding.says("en")
+    assert f'ALTER {of} "{limited}" CONNECTION LIMIT -1;' in finding.mend("en")
+    execute(root, f"DROP ROLE of_{name}")
+
+
+def test_all_connections_of_the_server_taken(tmp_path: Path) -> None:
+    cluster = postgres.prepare(tmp_path, free_port())
+    with (cluster.data / "postgresql.conf").open("a") as settings:
+        settings.write("max_connections = 9\nmax_wal_senders = 0\n")
+    with running(cluster.service(durable=False), tmp_path / "log"), ExitStack() as held:
+        for _ in range(6):
+            held.enter_context(psycopg.connect(cluster.url("zhiyun"), application_name="greedy"))
+        said = database(cluster.url("zhiyun"), DATABASE_ADMIN_URL=cluster.url("zhiyun", "postgres"))
+    assert "has no connection left" in said["database.connections_used_up"]
     assert "greedy" in said["database.connections_used_up"]
+
+
+def test_one_of_several_hosts_is_down(migrated_database_url: str) -> None:
+    whole = urlsplit(migrated_database_url)
+    place = f"{whole.username}:{whole.password}@127.0.0.1:1,127.0.0.1:{whole.port}"
+    said = database(urlunsplit(whole._replace(netloc=place)))
+    assert "one does not answer: 127.0.0.1:1" in said["database.host_down"]
+    assert "database.well" in said
+
+
+def test_a_socket_that_nobody_listens_on(tmp_path: Path) -> None:
+    said = database(f"postgresql://zhiyun@/zhiyun?host={tmp_path}&port=5499")
+    assert "nothing listens on" in said["network.refused"]
+    assert ".s.PGSQL.5499" in said["network.refused"]
+
+
+@pytest.mark.parametrize("url", ["postgresql://u:secret-6%et@h/d", "postgresql://u:secret-6/x@h/d"])
+def test_a_password_that_a_url_cannot_have_is_told_without_the_password(url: str) -> None:
+    assert "DATABASE_URL cannot be read as a URL" in database(url)["network.bad_url"]
+
+
+def test_a_role_without_rights_still_hears_what_it_may(
+    migrated_database_url: str, postgres_cluster: postgres.Cluster
+) -> None:
+    name = migrated_database_url.rpartition("/")[2]
+    root = postgres_cluster.url(name, "postgres")
+    execute(root, f"CREATE ROLE weak_{name} LOGIN PASSWORD 'secret-7'")
+    said = database(changed(migrated_database_url, user=f"weak_{name}", password="secret-7"))
+    assert "does not tell all: permission denied" in said["database.query_refused"]
+    assert not any(code.startswith("doctor.") for code in said)
+    execute(root, f"DROP ROLE weak_{name}")
+
+
+def test_tables_that_a_migration_has_locked(migrated_database_url: str) -> None:
+    with psycopg.connect(migrated_database_url, application_name="migration") as holder:
+        holder.execute("LOCK TABLE schema_version IN ACCESS EXCLUSIVE MODE")
+        said = database(migrated_database_url)
+    assert "lock timeout" in said["database.query_refused"]
 
 
 def test_most_connections_taken_and_a_pool_that_is_larger_than_the_server(migrated_database_url: str) -> None:

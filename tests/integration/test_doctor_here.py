@@ -7,6 +7,8 @@ import multiprocessing
 import os
 import socket
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +19,8 @@ from tests.diagnosed import DEAD, found, told
 from tests.small_disk import small_disk
 from zhiyun.cli import main
 from zhiyun.doctor.kinds import KINDS
+
+REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -134,7 +138,10 @@ def spinning(count: int) -> Iterator[None]:
 
 
 def test_processors_that_are_all_busy() -> None:
-    with spinning(2 * (os.cpu_count() or 1)):
+    cores = os.cpu_count() or 1
+    with spinning(4 * cores), pytest.MonkeyPatch.context() as patch:
+        # The load of a minute takes a minute to come.
+        patch.setattr("os.getloadavg", lambda: (4.0 * cores, 0.0, 0.0))
         said = say("machine")
     assert "processor cores are busy" in said["machine.processor"]
     assert "python" in said["machine.processor"]
@@ -148,8 +155,6 @@ def test_folders_that_cannot_be_used() -> None:
 
 
 def test_a_disk_that_is_read_only(tmp_path: Path) -> None:
-    import subprocess
-
     with small_disk(tmp_path / "disk", 4) as disk:
         subprocess.run(["mount", "-o", "remount,ro", str(disk.path)], check=True)
         assert "Read-only" in say("machine", ZHIYUN_HOME=str(disk.path))["machine.not_writable"]
@@ -180,6 +185,27 @@ def test_a_port_that_was_set_and_is_taken() -> None:
         findings = found("processes", ZHIYUN_HOME="home", SERVING_PORT=str(port))
     assert f"SERVING_PORT={port} is in use by" in findings["processes.port_taken"].says("en")
     assert f"process {os.getpid()}" in findings["processes.port_taken"].says("en")
+
+
+def test_an_address_that_is_not_of_this_machine() -> None:
+    said = say("processes", SERVING_HOST="203.0.113.9", SERVING_PORT="8123")
+    assert "cannot listen there" in said["processes.cannot_listen"]
+
+
+def test_another_user_s_folder_is_not_judged_from_outside(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can be another user")
+    home = tmp_path / "home"
+    home.mkdir()
+    os.chown(home, 12345, -1)
+    tmp_path.chmod(0o755)
+    ran = subprocess.run(
+        [sys.executable, "-c", "import os; from tests.diagnosed import found; found('processes', 'machine', ZHIYUN_HOME='/none'); "
+         f"os.seteuid(54321); print(sorted(found('processes', 'machine', ZHIYUN_HOME={str(home)!r}, KNOWLEDGE_SOURCES='/')))"],
+        cwd=REPOSITORY, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "processes.other_user" in ran.stdout, ran.stderr
+    assert "machine.not_writable" not in ran.stdout
 
 
 # The command

@@ -52,6 +52,35 @@ def test_redis_that_is_well_and_each_way_in_which_it_is_not(redis_url: str, qdra
         assert "A round trip to Redis" in say("redis", REDIS_URL=at_port(redis_url, wire.port))["redis.slow"]
 
 
+def test_redis_that_is_a_replica_or_has_no_connection_left(tmp_path: Path) -> None:
+    server = embedded_redis.prepare(tmp_path, ports.free_port())
+    if not server.durable:
+        pytest.skip("the stand-in in Python can be neither")
+    with processes.running(server.service(), tmp_path / "redis.log"):
+        client = redis.Redis.from_url(server.url)
+        client.execute_command("REPLICAOF", "127.0.0.1", "1")
+        assert "is a replica" in say("redis", REDIS_URL=server.url)["redis.read_only"]
+        client.execute_command("REPLICAOF", "NO", "ONE")
+        assert "refuses what the chat asks" in say("redis", REDIS_URL=server.url.replace("/0", "/99"))["redis.refuses"]
+        client.config_set("maxclients", "1")
+        assert "has no connection left" in say("redis", REDIS_URL=server.url)["redis.connections_used_up"]
+        client.close()
+
+
+def test_addresses_that_no_url_has_are_told_without_the_password(tmp_path: Path) -> None:
+    assert "network.bad_url" in say("redis", REDIS_URL="redis://:secret-8#x@h/0")
+    said = say("redis", REDIS_URL=f"unix://:secret-8@{tmp_path}/none.sock")
+    assert f"nothing listens on {tmp_path}/none.sock" in said["network.refused"]
+    assert "network.bad_url" in say("vectors", QDRANT_URL="http://[::1")
+
+
+def test_keys_with_characters_that_nobody_sees(standin: Standin, qdrant_url: str) -> None:
+    assert "LLM_API_KEY" in llm(standin, LLM_API_KEY="sk-\u200bsecret-4")["configuration.key_with_odd_characters"]
+    assert "LLM_API_KEY" in llm(standin, LLM_API_KEY="sk-secret-4\nx")["configuration.key_with_odd_characters"]
+    said = say("vectors", QDRANT_URL=qdrant_url, QDRANT_API_KEY="secret-4\u200b")
+    assert "QDRANT_API_KEY" in said["configuration.key_with_odd_characters"]
+
+
 def test_redis_that_is_full(tmp_path: Path) -> None:
     server = embedded_redis.prepare(tmp_path, ports.free_port())
     if not server.durable:
@@ -157,6 +186,7 @@ def test_a_model_that_answers(standin: Standin) -> None:
     ("status", "code", "words"),
     [
         (401, "llm.api_key", "LLM_API_KEY"),
+        (403, "llm.forbidden", "HTTP 403"),
         (429, "llm.limited", "HTTP 429"),
         (500, "llm.fails", "HTTP 500"),
         (404, "llm.not_openai", "HTTP 404"),
@@ -168,7 +198,7 @@ def test_a_model_that_refuses(standin: Standin, status: int, code: str, words: s
 
 
 def test_a_model_that_is_not_there(standin: Standin) -> None:
-    standin.does()
+    standin.does(status=404, models_status=200)
     said = llm(standin, LLM_MODEL="gone")
     assert "has no model of that name; it has stand-in" in said["llm.no_such_model"]
 
@@ -186,6 +216,21 @@ def test_a_model_s_server_that_is_away(standin: Standin) -> None:
     assert "nothing listens" in llm(standin, LLM_BASE_URL="http://127.0.0.1:1/v1")["network.refused"]
     said = llm(standin, LLM_BASE_URL="http://no-such-host.invalid/v1")
     assert "has no address" in said["network.no_such_host"]
+
+
+def test_a_model_behind_a_proxy(standin: Standin) -> None:
+    """The name of its host means something to the proxy only."""
+    standin.does(whole=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HTTP_PROXY", standin.url.removesuffix("/v1"))
+        patch.setenv("NO_PROXY", "")
+        patch.setenv("no_proxy", "")
+        patch.setenv("http_proxy", standin.url.removesuffix("/v1"))
+        assert "llm.well" in llm(standin, LLM_BASE_URL="http://no-such-host.invalid/v1")
+        patch.setenv("http_proxy", "http://127.0.0.1:1")
+        patch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+        said = llm(standin, LLM_BASE_URL="http://no-such-host.invalid/v1")
+        assert "HTTP_PROXY: nothing listens" in said["network.refused"]
 
 
 # TLS

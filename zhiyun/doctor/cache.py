@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from typing import Any
+from urllib.parse import urlsplit
 
 import redis
 from redis import exceptions
@@ -36,9 +37,42 @@ FULL = Kind(
     ("Look at `redis-cli info memory` and `redis-cli info persistence`; raise maxmemory, or make room on its disk.",
      "查看 `redis-cli info memory` 与 `redis-cli info persistence`；提高 maxmemory，或为其磁盘腾出空间。"),
 )  # fmt: skip
+LOADING = Kind(
+    "redis.loading",
+    "warning",
+    ("Redis at {where} still reads its file from the disk.", "{where} 的 Redis 正在从磁盘加载数据。"),
+    (
+        "Wait; a restart begins it anew. `redis-cli info persistence` tells how far it is.",
+        "请等待，重启会重新开始；`redis-cli info persistence` 可看进度。",
+    ),
+)
+REPLICA = Kind(
+    "redis.read_only",
+    "error",
+    ("Redis at {where} is a replica and takes no writes.", "{where} 的 Redis 是只读副本，不接受写入。"),
+    (
+        "Let REDIS_URL name the primary: `redis-cli info replication` says which.",
+        "让 REDIS_URL 指向主节点：`redis-cli info replication` 可查。",
+    ),
+)
+USED_UP = Kind(
+    "redis.connections_used_up",
+    "error",
+    ("Redis at {where} has no connection left.", "{where} 的 Redis 连接数已用尽。"),
+    (
+        "Raise it: `redis-cli config set maxclients N`; or lower REDIS_POOL_MAX and SERVING_WORKERS and restart the chat.",
+        "提高上限：`redis-cli config set maxclients N`；或调低 REDIS_POOL_MAX、SERVING_WORKERS 并重启对话服务。",
+    ),
+)
+REFUSES = Kind(
+    "redis.refuses",
+    "error",
+    ("Redis at {where} refuses what the chat asks: {reason}.", "{where} 的 Redis 拒绝请求：{reason}。"),
+    ("Correct REDIS_URL: its database number (`/0`) and its role.", "改正 REDIS_URL：数据库编号（`/0`）与角色。"),
+)
 NOT_REDIS = Kind(
     "redis.no_answer", "error",
-    ("REDIS_URL: {where} is reached, but does not answer as Redis: {reason}.", "REDIS_URL：{where} 可连接，但不像 Redis：{reason}。"),
+    ("REDIS_URL: {where} is reached, but does not answer as Redis: {reason}.", "REDIS_URL：{where} 可连接，但未按 Redis 协议应答：{reason}。"),
     ("See which program has that port: `ss -ltnp 'sport = :{port}'`; start Redis: `{start}`.",
      "查看占用该端口的程序：`ss -ltnp 'sport = :{port}'`；启动 Redis：`{start}`。"),
 )  # fmt: skip
@@ -62,19 +96,15 @@ def check(site: Site) -> Iterator[Finding]:
     address = network.Address.of(settings.url, "REDIS_URL", "Redis", 6379)
     where = address.where
     if settings.url.startswith("unix:"):
-        where = settings.url.removeprefix("unix://").split("?")[0]
-    else:
+        where = urlsplit(settings.url).path
+    else:  # what TLS it speaks stands in the URL's own options: the client judges it
         yield from network.walk(address, start, site.log("redis"))
     client: Any = redis.Redis.from_url(settings.url, socket_connect_timeout=5, socket_timeout=5)  # pyright: ignore[reportUnknownMemberType]
     with closing(client):
         try:
             ms = _round_trip(client)
-        except (exceptions.AuthenticationError, exceptions.NoPermissionError) as error:
-            raise Unwell(PASSWORD(where=where, reason=error)) from None
-        except (exceptions.OutOfMemoryError, exceptions.ReadOnlyError, exceptions.ResponseError) as error:
-            raise Unwell(FULL(where=where, reason=error)) from None
         except (redis.RedisError, OSError) as error:
-            raise Unwell(NOT_REDIS(where=where, port=address.port, start=start, reason=_words(error))) from None
+            raise Unwell(_refusal(error, where, address, start)) from None
         info: dict[str, Any] = {}
         with suppress(redis.RedisError):  # the stand-in in Python has none
             info = client.info()
@@ -85,6 +115,29 @@ def check(site: Site) -> Iterator[Finding]:
         if used.percent >= load(CapacitySettings).connections_percent:
             yield USED(used=used.used, total=used.total)
     yield WELL(version=info.get("redis_version", "?"), ms=f"{ms:.1f}", memory=info.get("used_memory_human", "?"))
+
+
+def _refusal(error: Exception, where: str, address: network.Address, start: str) -> Finding:
+    """What Redis, or the way to it, has against us."""
+    said = _words(error)
+    if isinstance(error, exceptions.AuthenticationError | exceptions.NoPermissionError):
+        return PASSWORD(where=where, reason=said)
+    if isinstance(error, exceptions.BusyLoadingError):
+        return LOADING(where=where)
+    if isinstance(error, exceptions.ReadOnlyError):
+        return REPLICA(where=where)
+    if "max number of clients" in said:
+        return USED_UP(where=where)
+    if "certificate" in said.lower():
+        told = {"setting": "REDIS_URL", "service": "Redis", "where": where, "host": address.host}
+        return network.UNTRUSTED(**told, reason=said)
+    if "No such file" in said or "Connection refused" in said:
+        return network.REFUSED(setting="REDIS_URL", service="Redis", where=where, start=start)
+    if isinstance(error, exceptions.OutOfMemoryError) or "MISCONF" in said:
+        return FULL(where=where, reason=said)
+    if isinstance(error, exceptions.ResponseError):
+        return REFUSES(where=where, reason=said)
+    return NOT_REDIS(where=where, port=address.port, start=start, reason=said)
 
 
 def _round_trip(client: Any) -> float:

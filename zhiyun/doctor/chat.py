@@ -41,7 +41,7 @@ PART = Kind(
 )  # fmt: skip
 FENCED = Kind(
     "chat.fenced", "warning",
-    ("The chat is fenced and answers 503: {reason}.", "对话服务处于围栏状态，返回 503：{reason}。"),
+    ("The chat is fenced and answers 503: {reason}.", "写入已被恢复操作暂时封锁，对话返回 503：{reason}。"),
     ("It lasts as long as the restore's swap, and goes by itself within a minute of the restore's end.",
      "恢复切换期间如此；恢复结束后一分钟内自动解除。"),
 )  # fmt: skip

@@ -59,6 +59,14 @@ OPEN_DAGSTER = Kind(
     ("Set DAGSTER_HOST=127.0.0.1, and reach it through `ssh -L 3000:127.0.0.1:3000 HOST`.",
      "设 DAGSTER_HOST=127.0.0.1，通过 `ssh -L 3000:127.0.0.1:3000 HOST` 访问。"),
 )  # fmt: skip
+TWO = Kind(
+    "configuration.two_installations", "warning",
+    ("A zhiyun runs with ZHIYUN_HOME={home}, but the settings name other services by URL: those are looked at.",
+     "ZHIYUN_HOME={home} 的 zhiyun 正在运行，但设置中用 URL 指定了其他服务：检查的是后者。"),
+    ("If this shell has taken in the addresses of an earlier start: `eval \"$(zhiyun env)\"`. To look at that zhiyun: "
+     "`unset DATABASE_URL REDIS_URL QDRANT_URL`.",
+     "若本终端载入过上次启动的地址：`eval \"$(zhiyun env)\"`。若要检查该 zhiyun：`unset DATABASE_URL REDIS_URL QDRANT_URL`。"),
+)  # fmt: skip
 NOBODY_TOLD = Kind(
     "configuration.nobody_is_told", "note",
     ("ALERT_WEBHOOK_URL is not set, so alerts are only in the Dagster UI and in the metrics.",
@@ -78,6 +86,8 @@ def check(site: Site) -> Iterator[Finding]:
     stack = attempt(lambda: load(StackSettings))
     if stack and stack.dagster_host not in ("127.0.0.1", "localhost", "::1"):
         yield OPEN_DAGSTER(host=stack.dagster_host)
+    if not site.embedded and attempt(site.place.is_running, OSError):
+        yield TWO(home=site.place.home)
     alerts = attempt(lambda: load(AlertSettings))
     if alerts and not alerts.webhook_url:
         yield NOBODY_TOLD()

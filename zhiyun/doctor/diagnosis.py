@@ -5,8 +5,10 @@ from __future__ import annotations
 import queue
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
+from pathlib import Path
 
 from embedded.attach import exported
 from zhiyun.doctor import (
@@ -34,7 +36,7 @@ UNSET = Kind(
 )  # fmt: skip
 NOT_RUNNING = Kind(
     "doctor.nothing_to_reach", "note",
-    ("Not looked at: zhiyun does not run.", "zhiyun 未运行，未检查。"),
+    ("Not looked at: zhiyun does not run, or has not started all its services yet.", "zhiyun 未运行或尚未全部启动，未检查。"),
 )  # fmt: skip
 UNFINISHED = Kind(
     "doctor.took_too_long", "error",
@@ -87,30 +89,34 @@ def diagnose(areas: Iterable[str] = ()) -> tuple[Site, list[Finding]]:
 
 def _at_once(here: Site, areas: list[str]) -> dict[str, list[Finding]]:
     """Each area in a thread that nobody waits for longer than its time."""
-    done: queue.Queue[tuple[str, list[Finding]]] = queue.Queue()
+    done: queue.Queue[str] = queue.Queue()
+    found: dict[str, list[Finding]] = {area: [] for area in areas}
 
     def look(area: str) -> None:
-        done.put((area, _look(here, area)))
+        _look(here, area, found[area])
+        done.put(area)
 
     for area in areas:
         threading.Thread(target=look, args=(area,), daemon=True).start()
-    found: dict[str, list[Finding]] = {}
     deadline = time.monotonic() + _SECONDS
-    while len(found) < len(areas):
+    waiting = set(areas)
+    while waiting:
         try:
-            area, findings = done.get(timeout=max(0.0, deadline - time.monotonic()))
+            waiting.discard(done.get(timeout=max(0.0, deadline - time.monotonic())))
         except queue.Empty:
             break
-        found[area] = findings
-    for area in areas:
-        found.setdefault(area, [UNFINISHED(seconds=f"{_SECONDS:.0f}", area=area).of(area)])
-    return found
+    # What an area has found before it got stuck may be why.
+    return {
+        area: [*findings, UNFINISHED(seconds=f"{_SECONDS:.0f}", area=area).of(area)] if area in waiting else findings
+        for area, findings in found.items()
+    }
 
 
-def _look(here: Site, area: str) -> list[Finding]:
-    found: list[Finding] = []
+def _look(here: Site, area: str, found: list[Finding]) -> None:
+    """Add what is found in an area, one after another."""
     if area in _NEED_SERVICES and not here.reachable:
-        return [NOT_RUNNING().of(area)]
+        found.append(NOT_RUNNING().of(area))
+        return
     try:
         for finding in AREAS[area][1](here):
             found.append(finding.of(area))  # noqa: PERF401  what came before a failure counts
@@ -119,5 +125,7 @@ def _look(here: Site, area: str) -> list[Finding]:
     except SettingsError as error:
         found.append(UNSET(problem=error).of(area))
     except Exception as error:  # doctor has to go on whatever it meets
-        found.append(BROKEN(problem=f"{type(error).__name__}: {' '.join(str(error).split())}", area=area).of(area))
-    return found
+        # Not what the error says: it may quote a URL with its password.
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        problem = f"{type(error).__name__} at {Path(frame.filename).name}:{frame.lineno}"
+        found.append(BROKEN(problem=problem, area=area).of(area))

@@ -68,6 +68,17 @@ class Finding:
         return self.kind.mend[language == "zh"].format_map(self.values)
 
 
+PASTED = Kind(
+    "configuration.key_with_odd_characters",
+    "error",
+    (
+        "{setting} has a character that no key has: a space, a line break, or one that is not seen.",
+        "{setting} 含有密钥中不会出现的字符：空格、换行或不可见字符。",
+    ),
+    ("Copy the key again, and set {setting} to it.", "重新复制密钥，并设置 {setting}。"),
+)
+
+
 class Unwell(Exception):
     """A check cannot go on after this finding."""
 

@@ -21,8 +21,10 @@ from zhiyun.settings import BackupSettings, CapacitySettings, KnowledgeSettings,
 _LOOK_SECONDS = 1.0
 _BUSY_PERCENT = 95.0
 _STOLEN_PERCENT = 20.0
+_HELD_SHARE = 0.5
 _WAIT_PERCENT = 40.0
 _NEEDED_GIB = 1.0
+_SPARE_GIB = 0.5
 
 WELL = Kind(
     "machine.well", "ok",
@@ -62,15 +64,23 @@ MEMORY = Kind(
 )  # fmt: skip
 NO_MEMORY = Kind(
     "machine.memory_short", "error",
-    ("Only {free} of memory is free, and the services need about {needed}: they are killed, or do not start. Most have: {most}.",
-     "空闲内存只剩 {free}，而各服务约需 {needed}：会被系统终止或无法启动。占用最多的：{most}。"),
+    ("Only {free} of memory is free, and about {needed} are needed: services are killed, or do not start. Most have: {most}.",
+     "空闲内存只剩 {free}，约需 {needed}：会被系统终止或无法启动。占用最多的：{most}。"),
     ("Stop what is not needed, or give this machine more memory.", "停止不需要的程序，或增加内存。"),
 )  # fmt: skip
 KILLED = Kind(
-    "machine.killed_for_memory", "warning",
-    ("The kernel has killed {count} processes here because memory ran out.", "内核因内存不足终止过 {count} 个进程。"),
-    ("`dmesg -T | grep -i 'killed process'` says which; give them more memory, or lower what they may use.",
-     "`dmesg -T | grep -i 'killed process'` 可查是哪些；增加内存，或降低其用量。"),
+    "machine.killed_for_memory", "note",
+    ("The kernel has killed {count} processes because memory ran out, since this machine (or container) was started.",
+     "自本机（或容器）启动以来，内核因内存不足终止过 {count} 个进程。"),
+    ("`dmesg -T | grep -i 'killed process'` says which and when; give them more memory, or lower what they may use.",
+     "`dmesg -T | grep -i 'killed process'` 可查是哪些、何时；增加内存，或降低其用量。"),
+)  # fmt: skip
+THROTTLED = Kind(
+    "machine.processor_throttled", "warning",
+    ("This container was held back in {share} % of its time slices of the last second: it may use no more of the processors.",
+     "最近一秒内，本容器在 {share} % 的时间片中被限制使用处理器。"),
+    ("Raise its limit (`docker update --cpus N CONTAINER`), or lower SERVING_WORKERS.",
+     "提高其限制（`docker update --cpus N 容器`），或调低 SERVING_WORKERS。"),
 )  # fmt: skip
 BUSY = Kind(
     "machine.processor", "warning",
@@ -92,7 +102,9 @@ DISK_BUSY = Kind(
 NOT_WRITABLE = Kind(
     "machine.not_writable", "error",
     ("{setting}: {folder} cannot be written to by user {user}: {reason}.", "{setting}：用户 {user} 无法写入 {folder}：{reason}。"),
-    ("`chown -R {user} {folder}`, or set {setting} to another folder.", "`chown -R {user} {folder}`，或把 {setting} 设为其他目录。"),
+    ("See whose it is and how its disk is mounted: `ls -ld {folder}; findmnt -T {folder}`; run zhiyun as its owner, or set "
+     "{setting} to another folder.",
+     "查看属主与挂载方式：`ls -ld {folder}; findmnt -T {folder}`；以属主身份运行 zhiyun，或把 {setting} 设为其他目录。"),
 )  # fmt: skip
 NOT_READABLE = Kind(
     "machine.not_readable", "error",
@@ -139,7 +151,7 @@ def _processor() -> Generator[Finding, None, float]:
     processes = {process.pid: process for process in psutil.process_iter() if process.pid != os.getpid()}
     for process in processes.values():
         attempt(process.cpu_percent, psutil.Error)
-    mine = time.process_time()
+    mine, throttled = time.process_time(), _periods()
     began, before = time.monotonic(), psutil.cpu_times()
     time.sleep(_LOOK_SECONDS)
     times, cores = psutil.cpu_times(), os.cpu_count() or 1
@@ -148,11 +160,15 @@ def _processor() -> Generator[Finding, None, float]:
     spent = {name: getattr(times, name, 0.0) - getattr(before, name, 0.0) for name in times._fields}
     idle = spent.get("idle", 0.0) + spent.get("iowait", 0.0)
     busy = max(0.0, min(100.0, 100 * (1 - (idle + own) / whole)))
-    if busy >= _BUSY_PERCENT:
+    # One full second is a backup, or chance; work that waits for the processors is in the load of the last minute.
+    if busy >= _BUSY_PERCENT and os.getloadavg()[0] > cores:
         shares = {pid: attempt(process.cpu_percent, psutil.Error) or 0.0 for pid, process in processes.items()}
         first = sorted(shares, key=lambda pid: -shares[pid])[:3]
         most = ", ".join(f"{_name(processes[pid])} ({pid}) {shares[pid]:.0f} %" for pid in first if shares[pid] >= 1)
         yield BUSY(cores=cores, busy=f"{busy:.0f}", most=most or "?")
+    periods, held = (after - then for after, then in zip(_periods(), throttled, strict=True))
+    if periods and held / periods >= _HELD_SHARE:
+        yield THROTTLED(share=f"{100 * held / periods:.0f}")
     stolen = 100 * spent.get("steal", 0.0) / whole
     if stolen >= _STOLEN_PERCENT:
         yield STOLEN(stolen=f"{stolen:.0f}")
@@ -160,6 +176,15 @@ def _processor() -> Generator[Finding, None, float]:
     if waiting >= _WAIT_PERCENT:
         yield DISK_BUSY(wait=f"{waiting:.0f}")
     return busy
+
+
+def _periods() -> tuple[int, int]:
+    """(all, held back) time slices of this control group so far; zeros where it has no limit."""
+    try:
+        words = Path("/sys/fs/cgroup/cpu.stat").read_text().split()
+        return int(words[words.index("nr_periods") + 1]), int(words[words.index("nr_throttled") + 1])
+    except (OSError, ValueError, IndexError):
+        return 0, 0
 
 
 def _versions() -> Iterator[Finding]:
@@ -216,9 +241,12 @@ def _memory(site: Site) -> Iterator[Finding]:
             )  # fmt: skip
     whole = memory.machine()
     # What runs has what it needs; what is still to be started needs it free.
-    needed = int(_NEEDED_GIB * 1024**3) if site.embedded and not site.running else whole.limit // 20
+    starts = site.embedded and not site.running
+    needed = int(_NEEDED_GIB * 1024**3) if starts else min(whole.limit // 20, int(_SPARE_GIB * 1024**3))
     if _free() < needed:
-        yield NO_MEMORY(free=disk.size(_free()), needed=disk.size(needed), most=_largest())
+        yield NO_MEMORY(
+            "error" if starts else "warning", free=disk.size(_free()), needed=disk.size(needed), most=_largest()
+        )
     killed = _killed()
     if killed:
         yield KILLED(count=killed)
@@ -246,6 +274,8 @@ def _killed() -> int:
 
 
 def _permissions(site: Site) -> Iterator[Finding]:
+    if site.owner:
+        return  # told by the area of the processes
     if site.embedded:
         yield from _writable("ZHIYUN_HOME", site.place.home)
         if site.place.home not in site.place.logs.parents:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import httpx
+
 from zhiyun.doctor.kinds import Finding, Kind, Unwell
 
 _SECONDS = 5.0
@@ -23,6 +25,20 @@ NO_HOST = Kind(
     ("Correct the host in {setting}, or its DNS entry: `getent hosts {host}`.",
      "改正 {setting} 中的主机名，或修复 DNS：`getent hosts {host}`。"),
 )  # fmt: skip
+BAD_URL = Kind(
+    "network.bad_url",
+    "error",
+    (
+        "{setting} cannot be read as a URL. In a password `#`, `/`, `?`, `@` and `%` are written as %23, %2F, %3F, %40 and %25.",
+        "{setting} 不是可识别的 URL。密码中的 `#`、`/`、`?`、`@`、`%` 要写成 %23、%2F、%3F、%40、%25。",
+    ),
+    (
+        "Correct it in the environment or in .env: `python3 -c 'from getpass import getpass; from urllib.parse import quote; "
+        'print(quote(getpass(), safe=""))\'` writes a password as a URL has it.',
+        "在环境变量或 .env 中改正：`python3 -c 'from getpass import getpass; from urllib.parse import quote; "
+        'print(quote(getpass(), safe=""))\'` 可得到密码在 URL 中的写法。',
+    ),
+)
 REFUSED = Kind(
     "network.refused", "error",
     ("{setting}: nothing listens on {where}, so {service} does not run there or has another port.",
@@ -94,12 +110,17 @@ class Address:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     @classmethod
-    def of(cls, url: str, setting: str, service: str, default: int) -> Address:
-        """Of `http://host:port/…`, `rediss://…` and so on."""
-        parts = urlsplit(url)
-        tls = parts.scheme in ("https", "rediss")
-        port = parts.port or (443 if parts.scheme == "https" else 80 if parts.scheme == "http" else default)
-        return cls(setting, service, parts.hostname or "127.0.0.1", port, tls)
+    def of(cls, url: str, setting: str, service: str, default: int | None = None) -> Address:
+        """Of `http://host:port/…`, `rediss://…` and so on; without a port `default`, else the scheme's own.
+
+        Raises Unwell: what is wrong with a URL is told without a word of it, since a password may be anywhere in it.
+        """
+        try:
+            parts = urlsplit(url)
+            port = parts.port or default or (443 if parts.scheme == "https" else 80)
+        except ValueError:
+            raise Unwell(BAD_URL(setting=setting)) from None
+        return cls(setting, service, parts.hostname or "127.0.0.1", port, parts.scheme == "https")
 
 
 def walk(address: Address, start: str, log: Path | None = None) -> Iterator[Finding]:
@@ -138,7 +159,8 @@ def walk(address: Address, start: str, log: Path | None = None) -> Iterator[Find
 
 def _shake_hands(connection: socket.socket, address: Address, told: dict[str, object]) -> None:
     try:
-        with ssl.create_default_context().wrap_socket(connection, server_hostname=address.host):
+        # The authorities that the clients believe: those of certifi, or of SSL_CERT_FILE.
+        with httpx.create_ssl_context().wrap_socket(connection, server_hostname=address.host):
             return
     except ssl.SSLCertVerificationError as error:
         raise Unwell(UNTRUSTED(**told, reason=error.verify_message)) from None

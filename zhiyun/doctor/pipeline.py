@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import httpx
+import psycopg
 from prometheus_client import Metric
 
 from knowledge.database import DatabaseUnavailable, connect
 from serving.operations.dagster_figures import dagster_figures
-from zhiyun.doctor.database import connected, impatient
 from zhiyun.doctor.kinds import Finding, Kind
+from zhiyun.doctor.postgresql import connected, impatient, way
 from zhiyun.doctor.site import Site
 from zhiyun.settings import AlertSettings, StackSettings, load
 
@@ -73,6 +74,12 @@ NO_FIGURES = Kind(
     ("Dagster's database has none of its tables.", "Dagster 的数据库中没有它的表。"),
     ("`zhiyun up` makes them, or `dagster instance migrate`.", "`zhiyun up` 会创建，或执行 `dagster instance migrate`。"),
 )  # fmt: skip
+SLOW_FIGURES = Kind(
+    "pipeline.database_slow", "error",
+    ("Dagster's database is reached, but does not tell within 2 s how runs and schedules are: it is overloaded, or locked.",
+     "Dagster 的数据库可连接，但 2 秒内无法给出运行与定时任务的状态：过载或被锁。"),
+    ("See who holds it up: `zhiyun doctor database machine`.", "查看原因：`zhiyun doctor database machine`。"),
+)  # fmt: skip
 QUARANTINED = Kind(
     "pipeline.documents_quarantined", "warning",
     ("{count} documents could not be taken in; the first is {path}: {reason}", "{count} 份文档未能入库，第一份是 {path}：{reason}"),
@@ -86,11 +93,15 @@ def check(site: Site) -> Iterator[Finding]:
     address = site.dagster()
     yield from _ui(address)
     stack, alerts = load(StackSettings), load(AlertSettings)
-    with connected(stack.dagster_database_url, "DAGSTER_DATABASE_URL", site):
-        pass
+    yield from way(stack.dagster_database_url, "DAGSTER_DATABASE_URL", site)
+    with connected(stack.dagster_database_url, "DAGSTER_DATABASE_URL", site) as connection:
+        made = connection.execute("SELECT to_regclass('runs') IS NOT NULL").fetchone() == (True,)
+    if not made:
+        yield NO_FIGURES()
+        return
     families = {family.name: family for family in asyncio.run(dagster_figures(stack.dagster_database_url, alerts))}
     if families["zhiyun_dagster_up"].samples[0].value == 0:
-        yield NO_FIGURES()
+        yield SLOW_FIGURES()
         return
     yield from _figures(families, alerts, address)
     yield from _quarantined()
@@ -157,7 +168,7 @@ def _quarantined() -> Iterator[Finding]:
                 "SELECT path, coalesce(reason, ''), count(*) OVER () FROM knowledge.documents WHERE status = 'failed' "
                 "ORDER BY path LIMIT 1"
             ).fetchall()
-    except DatabaseUnavailable:
+    except (DatabaseUnavailable, psycopg.Error):  # and whether its tables are there
         return
     for path, reason, count in rows:
         yield QUARANTINED(count=count, path=path, reason=reason)

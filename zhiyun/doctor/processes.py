@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import socket
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -19,6 +21,7 @@ from zhiyun.settings import ServingSettings, StackSettings, load
 
 _DID_NOT_START = "zhiyun did not start: "
 _SINCE = timedelta(hours=1)
+_LATELY = timedelta(hours=24)
 _TAIL = 256 * 1024
 
 WELL = Kind(
@@ -54,7 +57,7 @@ FAILED = Kind(
 )  # fmt: skip
 STARTING = Kind(
     "processes.starting", "note",
-    ("zhiyun is {phase} (process {pid}).", "zhiyun 正处于 {phase}（进程 {pid}）。"),
+    ("zhiyun is {phase} (process {pid}).", "zhiyun 正在启动或停止（{phase}，进程 {pid}）。"),
     ("Look again in a minute: `zhiyun status`.", "一分钟后再看：`zhiyun status`。"),
 )  # fmt: skip
 UNHEALTHY = Kind(
@@ -78,6 +81,18 @@ PORT_MOVES = Kind(
     ("Port {port} is in use by {who}, so {setting} will be another one.", "端口 {port} 已被 {who} 占用，{setting} 将使用其他端口。"),
     ("`zhiyun status` tells it once it runs; set {setting} to have a fixed one.", "启动后 `zhiyun status` 可查；如需固定端口请设置 {setting}。"),
 )  # fmt: skip
+OTHER_USER = Kind(
+    "processes.other_user", "error",
+    ("ZHIYUN_HOME={home} belongs to user {owner}, so only {owner} and root see whether it is well.",
+     "ZHIYUN_HOME={home} 属于用户 {owner}，只有 {owner} 和 root 能检查。"),
+    ("`sudo -u {owner} zhiyun doctor`", "`sudo -u {owner} zhiyun doctor`"),
+)  # fmt: skip
+NO_ADDRESS = Kind(
+    "processes.cannot_listen", "error",
+    ("{setting}={port} on {host}: zhiyun cannot listen there: {reason}.", "{setting}={port}（{host}）：zhiyun 无法在此监听：{reason}。"),
+    ("Set SERVING_HOST or DAGSTER_HOST to an address of this machine (`ip -brief address`), and {setting} to a port above 1023.",
+     "把 SERVING_HOST 或 DAGSTER_HOST 设为本机地址（`ip -brief address`），{setting} 设为 1023 以上的端口。"),
+)  # fmt: skip
 LEFT_OVER = Kind(
     "processes.left_over", "warning",
     ("{count} processes of an earlier zhiyun still run: {who}.", "上一次 zhiyun 留下 {count} 个仍在运行的进程：{who}。"),
@@ -94,6 +109,9 @@ def check(site: Site) -> Iterator[Finding]:
     """Whether everything runs that should, and if not, why."""
     if not site.embedded:
         yield ELSEWHERE()
+    elif site.owner:
+        yield OTHER_USER(home=site.place.home, owner=site.owner)
+        return
     elif site.running:
         yield from _running(site)
     else:
@@ -112,9 +130,16 @@ def _running(site: Site) -> Iterator[Finding]:
         if not service.healthy and found.phase == "ready":
             yield UNHEALTHY(service=service.name, state=service.state, said=said, log=service.log)
         elif service.restarts:
-            yield RESTARTED(service=service.name, times=service.restarts, said=said, log=service.log)
+            lately = died and _age(died) < _LATELY
+            yield RESTARTED(
+                "warning" if lately else "note",
+                service=service.name,
+                times=service.restarts,
+                said=said,
+                log=service.log,
+            )
     healthy = sum(service.healthy for service in found.services)
-    if healthy == len(found.services):
+    if found.services and found.phase == "ready" and healthy == len(found.services):
         yield WELL(services=healthy, pid=found.pid, logs=site.place.logs)
 
 
@@ -152,10 +177,33 @@ def _ports() -> Iterator[Finding]:
         ("DAGSTER_PORT", stack.dagster_host, stack.dagster_port, "dagster_port" in stack.model_fields_set),
         ("QDRANT_PORT", "127.0.0.1", stack.qdrant_port, "qdrant_port" in stack.model_fields_set),
     ):
+        reason = _no_way_to_listen(host, port)
+        if reason:
+            yield NO_ADDRESS(setting=setting, port=port, host=host, reason=reason)
+            continue
         if is_free(port, host):
             continue
         who, kill = _holder(port, reachable(host))
         yield (PORT_TAKEN if was_set else PORT_MOVES)(setting=setting, port=port, who=who, kill=kill)
+
+
+def _no_way_to_listen(host: str, port: int) -> str:
+    """Why nobody at all could listen there; empty where only another program may be in the way."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            return "" if error.errno == errno.EADDRINUSE else error.strerror or str(error)
+    return ""
+
+
+def _age(line: str) -> timedelta:
+    """How long ago the supervisor wrote this line; it begins with the local time."""
+    try:
+        return datetime.now() - datetime.strptime(line[:19], "%Y-%m-%d %H:%M:%S")
+    except ValueError:
+        return timedelta(0)
 
 
 def _holder(port: int, host: str) -> tuple[str, str]:

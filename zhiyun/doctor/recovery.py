@@ -18,12 +18,10 @@ from orchestration.backups.catalogue import Point
 from orchestration.backups.installation import installation
 from orchestration.backups.recovery_point import BackupError
 from orchestration.backups.tables import age_text, size_text
-from zhiyun.doctor.database import impatient
 from zhiyun.doctor.kinds import Finding, Kind, Severity, Unwell
+from zhiyun.doctor.postgresql import impatient
 from zhiyun.doctor.site import Site
 from zhiyun.settings import BackupSettings, SettingsError, load
-
-_DRILL_EVERY = timedelta(days=8)
 
 WELL = Kind(
     "recovery.well", "ok",
@@ -146,7 +144,15 @@ def _drill(now: datetime) -> Iterator[Finding]:
     age = age_text(now - at)
     if not passed:
         yield DRILL_FAILED(point=point, age=age, problems="; ".join(problems or ()) or "it does not say why")
-    elif now - at > _DRILL_EVERY:
+    elif now - at > _drill_every(load(BackupSettings).drill_cron):
         yield OLD_DRILL(age=age)
     else:
         yield DRILLED(point=point, age=age, seconds=f"{seconds:.0f}")
+
+
+def _drill_every(cron: str) -> timedelta:
+    """How long after a trial the next one has to be there: by month, by week or by day, as the cron line has it."""
+    fields = cron.split()
+    if len(fields) != 5 or fields[2] != "*" or fields[3] != "*":
+        return timedelta(days=35)
+    return timedelta(days=8) if fields[4] != "*" else timedelta(days=2)

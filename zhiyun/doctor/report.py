@@ -14,6 +14,7 @@ from zhiyun.doctor.site import Site
 
 _WIDTH = 110
 _SIGNS: Mapping[Severity, str] = {"ok": "✓", "note": "·", "warning": "!", "error": "✗"}
+_PLAIN = str.maketrans("✓·✗→", " -X>")
 _COLOURS: Mapping[Severity, str] = {"ok": "32", "note": "36", "warning": "33", "error": "31;1"}
 
 
@@ -63,6 +64,15 @@ def as_text(findings: Sequence[Finding], language: Language, *, colour: bool) ->
         elif number:
             told.append(f"{number} {severity}{'s' if number > 1 else ''}")
     return "\n".join([*lines, ("，" if chinese else ", ").join(told) or ("一切正常" if chinese else "all is well")])
+
+
+def encodable(text: str, encoding: str) -> str:
+    """The report for a terminal that does not have all its signs, such as one that speaks GBK."""
+    try:
+        "✓·✗→".encode(encoding)
+    except (UnicodeEncodeError, LookupError):
+        return text.translate(_PLAIN)
+    return text
 
 
 def wants_colour() -> bool:

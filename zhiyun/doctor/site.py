@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from embedded.layout import Layout
 from embedded.ports import reachable
 from zhiyun.settings import (
     DatabaseSettings,
+    LogSettings,
     QdrantSettings,
     RedisSettings,
     ServingSettings,
@@ -38,12 +40,20 @@ class Site:
 
     @property
     def reachable(self) -> bool:
-        """Whether there is anything to connect to."""
-        return self.running or not self.embedded
+        """Whether there is anything to connect to: a stack that is only just starting has not all its services."""
+        return not self.embedded or (self.running and self.state.get("phase") == "ready" and bool(self.environment()))
+
+    @property
+    def owner(self) -> str:
+        """The user whose ZHIYUN_HOME it is, where this is another one, who may not see what is in it; empty otherwise."""
+        owner = attempt(lambda: self.place.home.stat().st_uid, OSError)
+        if not self.embedded or owner is None or os.geteuid() in (0, owner):
+            return ""
+        return str(attempt(lambda: pwd.getpwuid(owner).pw_name, KeyError) or owner)
 
     def environment(self) -> dict[str, str]:
         """Where the stores of the running stack are; nothing where the settings say it."""
-        return last_known(self.place) if self.embedded and self.running else {}
+        return _last_known(self.place) if self.embedded and self.running else {}
 
     def chat(self) -> str:
         """The chat's address."""
@@ -72,9 +82,10 @@ def find() -> Site:
     """The installation that the environment describes, however wrong it is."""
     stack = attempt(lambda: load(StackSettings))
     home = stack.home if stack else Path(os.environ.get("ZHIYUN_HOME") or ".zhiyun").expanduser().absolute()
-    logs = os.environ.get("LOG_DIR")
-    place = Layout(home, Path(logs).expanduser().absolute() if logs else home / "logs")
-    own = attempt(lambda: last_known(place), OSError, ValueError) or {}
+    logs = attempt(lambda: load(LogSettings))
+    apart = logs is not None and "dir" in logs.model_fields_set
+    place = Layout(home, Path(logs.dir).expanduser().absolute() if logs and apart else home / "logs")
+    own = _last_known(place)
     named = (
         _named(DatabaseSettings, own.get("DATABASE_URL")),
         _named(RedisSettings, own.get("REDIS_URL")),
@@ -83,6 +94,13 @@ def find() -> Site:
     embedded = not any(named)
     running = embedded and bool(attempt(place.is_running, OSError))
     return Site(place, embedded, running, place.state() if running else {})
+
+
+def _last_known(place: Layout) -> dict[str, str]:
+    """Where its stores are; nothing where it does not tell. Doctor makes no passwords where there are none."""
+    if not attempt((place.home / "passwords.json").exists, OSError):
+        return {}
+    return attempt(lambda: last_known(place), OSError, ValueError) or {}
 
 
 def attempt(call: Callable[[], _Value], *expected: type[Exception]) -> _Value | None:

@@ -7,8 +7,10 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 import httpx
+import psycopg
 from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import ApiException, ResponseHandlingException
 
@@ -18,8 +20,8 @@ from knowledge.collection import DENSE, PAYLOAD_INDEXES, release_filter
 from knowledge.database import DatabaseUnavailable, connect
 from knowledge.embedding import EmbeddingModelUnavailable
 from zhiyun.doctor import network
-from zhiyun.doctor.database import impatient
-from zhiyun.doctor.kinds import Finding, Kind, Unwell
+from zhiyun.doctor.kinds import PASTED, Finding, Kind, Unwell
+from zhiyun.doctor.postgresql import impatient
 from zhiyun.doctor.site import Site
 from zhiyun.settings import EmbeddingSettings, QdrantSettings, load
 
@@ -45,7 +47,7 @@ KEY = Kind(
 )  # fmt: skip
 NOT_QDRANT = Kind(
     "vectors.no_answer", "error",
-    ("QDRANT_URL: {where} is reached, but does not answer as Qdrant: {reason}.", "QDRANT_URL：{where} 可连接，但不像 Qdrant：{reason}。"),
+    ("QDRANT_URL: {where} is reached, but does not answer as Qdrant: {reason}.", "QDRANT_URL：{where} 可连接，但未按 Qdrant 协议应答：{reason}。"),
     ("See which program has that port: `ss -ltnp 'sport = :{port}'`; start the vector store: `{start}`.",
      "查看占用该端口的程序：`ss -ltnp 'sport = :{port}'`；启动向量库：`{start}`。"),
 )  # fmt: skip
@@ -101,8 +103,9 @@ NO_MODEL = Kind(
     "vectors.model_missing", "error",
     ("The model {fingerprint} that made the live collection cannot be loaded: {reason}",
      "生成线上集合的模型 {fingerprint} 无法加载：{reason}"),
-    ("`zhiyun restore latest --only database` brings the record back; or make another: `zhiyun ingest`.",
-     "`zhiyun restore latest --only database` 恢复记录；或重新生成：`zhiyun ingest`。"),
+    ("Make another: `zhiyun ingest`. Or bring the record back, which gives up conversations since the point: "
+     "`zhiyun restore latest --only database`.",
+     "重新生成：`zhiyun ingest`。或恢复记录（恢复点之后的会话会丢失）：`zhiyun restore latest --only database`。"),
 )  # fmt: skip
 DIMENSIONS = Kind(
     "vectors.dimensions", "error",
@@ -144,10 +147,14 @@ def check(site: Site) -> Iterator[Finding]:
 
 def _let_in(settings: QdrantSettings, address: network.Address, start: str) -> str:
     """The server's version. Raises Unwell."""
+    if not settings.api_key.isascii() or settings.api_key != settings.api_key.strip():
+        raise Unwell(PASTED(setting="QDRANT_API_KEY"))
     headers = {"api-key": settings.api_key} if settings.api_key else {}
     told = {"where": address.where, "port": address.port, "start": start}
     try:
-        with httpx.Client(base_url=settings.url, headers=headers, timeout=settings.timeout, trust_env=False) as client:
+        with httpx.Client(
+            base_url=_base(settings.url), headers=headers, timeout=settings.timeout, trust_env=False
+        ) as client:
             version = client.get("/").json()["version"]
             answer = client.get("/collections")
     except httpx.HTTPError as error:
@@ -159,6 +166,12 @@ def _let_in(settings: QdrantSettings, address: network.Address, start: str) -> s
     if not answer.is_success:
         raise Unwell(NOT_QDRANT(**told, reason=f"HTTP {answer.status_code} for its collections"))
     return str(version)
+
+
+def _base(url: str) -> str:
+    """With the port that the client takes, whatever the scheme."""
+    parts = urlsplit(url)
+    return url if parts.port else urlunsplit(parts._replace(netloc=f"{parts.netloc}:6333"))
 
 
 def _collection(client: QdrantClient, settings: QdrantSettings, where: str, version: str) -> Iterator[Finding]:
@@ -207,7 +220,7 @@ def _search(client: QdrantClient, alias: str, release: int) -> float:
 
 def _record(release: int) -> Iterator[Finding]:
     """What PostgreSQL has as live; whether it answers is told elsewhere."""
-    with suppress(DatabaseUnavailable), connect(impatient(), "zhiyun doctor") as connection:
+    with suppress(DatabaseUnavailable, psycopg.Error), connect(impatient(), "zhiyun doctor") as connection:
         recorded = releases.live(connection)
         if recorded and recorded.number != release:
             yield DIFFERS(vectors=release, record=recorded.number)
@@ -220,7 +233,9 @@ def _model(info: models.CollectionInfo, collection: str, fingerprint: str) -> It
             with connect(impatient(), "zhiyun doctor") as connection:
                 modelling.load_model(connection, fingerprint)
         config = retrieval_model.read_config(folder)
-    except (OSError, ValueError, EmbeddingModelUnavailable, modelling.ModelMissing, DatabaseUnavailable) as error:
+    except (DatabaseUnavailable, psycopg.Error):
+        return  # the area of the database tells it; the model itself may be well there
+    except (OSError, ValueError, EmbeddingModelUnavailable, modelling.ModelMissing) as error:
         raise Unwell(NO_MODEL(fingerprint=fingerprint, reason=_words(error))) from None
     used, wanted = str(config["embedding"].get("model", "")), load(EmbeddingSettings).model
     if used != wanted:
