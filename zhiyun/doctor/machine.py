@@ -213,7 +213,9 @@ def _version(name: str) -> str:
 
 def _disks() -> Iterator[Finding]:
     settings = load(CapacitySettings)
-    measured = disk.measure(disk.volumes(settings))
+    measured = attempt(lambda: disk.measure(disk.volumes(settings)), PermissionError)
+    if measured is None:
+        return
     for filesystem in measured.filesystems:
         level = disk.level(filesystem.percent, settings)
         told = {
@@ -294,9 +296,9 @@ def _permissions(site: Site) -> Iterator[Finding]:
 def _writable(setting: str, folder: Path) -> Iterator[Finding]:
     """A file is really written; of a folder that is not there yet, its parent is looked at."""
     existing = folder
-    while not existing.exists() and existing != existing.parent:
-        existing = existing.parent
     try:
+        while not existing.exists() and existing != existing.parent:
+            existing = existing.parent
         if existing == folder:
             trial = folder / f".doctor-{os.getpid()}"
             try:

@@ -46,10 +46,17 @@ class Site:
     @property
     def owner(self) -> str:
         """The user whose ZHIYUN_HOME it is, where this is another one, who may not see what is in it; empty otherwise."""
-        owner = attempt(lambda: self.place.home.stat().st_uid, OSError)
-        if not self.embedded or owner is None or os.geteuid() in (0, owner):
+        if not self.embedded or os.geteuid() == 0:
             return ""
-        return str(attempt(lambda: pwd.getpwuid(owner).pw_name, KeyError) or owner)
+        for folder in (self.place.home, *self.place.home.parents):
+            try:
+                owner = folder.stat().st_uid
+            except PermissionError:  # it lies in a folder that only another user enters: whose is that?
+                continue
+            except OSError:
+                return ""
+            return "" if owner == os.geteuid() else _user(owner)
+        return ""
 
     def environment(self) -> dict[str, str]:
         """Where the stores of the running stack are; nothing where the settings say it."""
@@ -94,6 +101,13 @@ def find() -> Site:
     embedded = not any(named)
     running = embedded and bool(attempt(place.is_running, OSError))
     return Site(place, embedded, running, place.state() if running else {})
+
+
+def _user(number: int) -> str:
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return str(number)
 
 
 def _last_known(place: Layout) -> dict[str, str]:
