@@ -6,7 +6,7 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3; do \
 # Where PyTorch's CPU build is taken from if the index that pip is configured with has none.
 TORCH_INDEX_URL ?= https://download.pytorch.org/whl/cpu
 
-TEST_WORKERS ?= 2
+TEST_WORKERS ?= 3
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import shutil
@@ -64,7 +65,7 @@ def up() -> int:
     stack = Stack(place)
     try:
         return asyncio.run(stack.run())
-    except (MemoryError, RuntimeError) as error:
+    except (MemoryError, RuntimeError, OSError) as error:
         if not _starved(error):
             raise
         stack.say(f"zhiyun did not start: {_sentence(error)}")
@@ -275,8 +276,14 @@ class Stack:
             )
 
 
+# Python's words for threads, and OpenSSL's for memory.
+_STARVED = ("can't start new thread", "malloc failure", "Cannot allocate memory")
+
+
 def _starved(error: BaseException) -> bool:
-    return isinstance(error, MemoryError) or "can't start new thread" in str(error)
+    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+        return True
+    return isinstance(error, MemoryError) or any(words in str(error) for words in _STARVED)
 
 
 def _sentence(error: BaseException) -> str:
