@@ -70,7 +70,8 @@ def s3_server(folder: Path) -> Generator[str]:
     port = ports.free_port()
     service = Service(
         name="s3",
-        command=[sys.executable, "-m", "localbucket", str(folder), "--port", str(port)],
+        command=[sys.executable, "-m", "bench.s3_endpoint", str(folder), "--port", str(port)],
+        folder=REPOSITORY,
         ready=probes.http(f"http://127.0.0.1:{port}/bench"),
     )
     with running(service, folder.with_suffix(".log")):

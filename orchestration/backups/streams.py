@@ -23,6 +23,9 @@ _M_MMAP_THRESHOLD = -3  # malloc.h of glibc
 _PART = 8 * _PIECE
 # A thread of zstd takes some 20 MiB, and three are faster than any server hands out rows.
 _THREADS = 4
+# Of 2 processors pg_dump and the server take one. For each GB of conversations level 3 takes 5.3 s of the other, and makes
+# 0.82 of what gzip makes; level 2 takes 3.8 s and makes 0.90; level 1 takes 2.9 s and makes 1.14.
+_LEVEL = 2
 _WINDOW = 1 << 23  # what levels up to 19 use; a damaged header may ask for gigabytes
 
 Progress = Callable[[int], object]
@@ -39,7 +42,7 @@ def _give_back_large_blocks() -> None:
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _PART)
 
 
-def compressed(chunks: Iterable[bytes], level: int = 3) -> Iterator[bytes]:
+def compressed(chunks: Iterable[bytes], level: int = _LEVEL) -> Iterator[bytes]:
     """One zstd frame with a checksum, as `zstd -d` reads it."""
     zstandard = _zstandard()
     with _closing(chunks):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import datetime
-import socket
+import socketserver
 import ssl
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -261,23 +262,31 @@ def tls_server(folder: Path, days: int = 1) -> Iterator[tuple[int, Path]]:
     )
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(file, secret)
-    with socket.create_server(("127.0.0.1", 0)) as server:
+    with socketserver.TCPServer(("127.0.0.1", 0), _Whatever) as server:
+        # A handshake that breaks off is an error of accept, which the server passes over.
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        try:
+            yield server.server_address[1], file
+        finally:
+            server.shutdown()
 
-        def serve() -> None:
-            while True:
-                try:
-                    client, _ = server.accept()
-                except OSError:
-                    return
-                with suppress(OSError), context.wrap_socket(client, server_side=True) as connection:
-                    connection.recv(65536)
-                    body = b'{"data": [{"id": "stand-in"}], "choices": [{}]}'
-                    connection.sendall(
-                        b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body)
-                    )
 
-        threading.Thread(target=serve, daemon=True).start()
-        yield server.getsockname()[1], file
+class _Whatever(BaseHTTPRequestHandler):
+    """Says the same to every request, once it has read it to its end."""
+
+    def do_GET(self) -> None:
+        self.rfile.read(int(self.headers.get("content-length", 0)))
+        body = b'{"data": [{"id": "stand-in"}], "choices": [{}]}'
+        self.send_response(200)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_POST = do_GET
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
 
 
 def test_certificates_that_are_not_accepted_and_one_that_is(tmp_path: Path, standin: Standin) -> None:
