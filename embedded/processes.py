@@ -214,15 +214,19 @@ def _wait_gone(processes: list[psutil.Process], seconds: float) -> list[psutil.P
 
 def last_lines(log: Path, count: int = 5) -> list[str]:
     """The last lines of a log that are not empty, colours taken out, each cut to 300 characters."""
+    lines = [line for line in last_text(log).splitlines() if line.strip()][-count:]
+    return [_readable(line)[:300] for line in lines]
+
+
+def last_text(log: Path, begin: int = 0) -> str:
+    """The last 16 KiB of a log, or what it has since the byte `begin`; nothing if it cannot be read."""
     try:
         with log.open("rb") as stream:
             stream.seek(0, os.SEEK_END)
-            stream.seek(max(0, stream.tell() - 16_384))
-            text = stream.read().decode("utf-8", errors="replace")
+            stream.seek(max(begin, stream.tell() - 16_384))
+            return stream.read().decode("utf-8", errors="replace")
     except OSError:
-        return []
-    lines = [line for line in text.splitlines() if line.strip()][-count:]
-    return [_readable(line)[:300] for line in lines]
+        return ""
 
 
 def _readable(line: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import errno
+import contextlib
 import json
 import os
 import shutil
@@ -38,8 +38,10 @@ from embedded.services import (
     prepare_dagster_home,
     services,
 )
+from embedded.starvation import STARVED, is_starved
 from embedded.supervisor import Supervisor
 from embedded.terminal import Announcer, table
+from embedded.threads import aside, start_threads
 from zhiyun.settings import LogSettings, StackSettings, load
 
 
@@ -64,9 +66,10 @@ def up() -> int:
         return 1
     stack = Stack(place)
     try:
+        start_threads()
         return asyncio.run(stack.run())
     except (MemoryError, RuntimeError, OSError) as error:
-        if not _starved(error):
+        if not is_starved(error):
             raise
         stack.say(f"zhiyun did not start: {_sentence(error)}")
         return 1
@@ -131,10 +134,15 @@ class Stack:
 
     async def _start_and_serve(self) -> None:
         self.say(f"starting in {self.place.home}")
-        plan = await asyncio.to_thread(self._prepare)
+        plan = await aside(self._prepare)
         self.supervisor = Supervisor(plan, self.place.logs, self.say, self._write_state)
         pending = asyncio.create_task(self._pending(self.supervisor))
-        await self.supervisor.start()
+        try:
+            await self.supervisor.start()
+        except BaseException:
+            pending.cancel()
+            await asyncio.wait({pending})
+            raise
         note_storage_version(self.place)
         self.ready_seconds, self.phase = time.monotonic() - self.began, "ready"
         self.say(f"all services are ready ({self.ready_seconds:.1f} s)")
@@ -185,7 +193,7 @@ class Stack:
             return
         self.say(f"ingestion is needed: {reason}")
         try:
-            outcome = await asyncio.to_thread(self._ingest)
+            outcome = await aside(self._ingest)
         except DagsterUnreachable as error:
             self.say(f"the ingestion was not launched: {error}. The services are up; `zhiyun ingest` tries again.")
             return
@@ -214,7 +222,13 @@ class Stack:
             env=child_environment(self.told),
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
-        out, err = await process.communicate()
+        try:
+            out, err = await process.communicate()
+        except asyncio.CancelledError:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.communicate()
+            raise
         try:
             answer = json.loads(out.decode().strip().splitlines()[-1])
             return bool(answer["needed"]), str(answer["reason"])
@@ -276,22 +290,9 @@ class Stack:
             )
 
 
-# Python's words for threads, and OpenSSL's for memory.
-_STARVED = ("can't start new thread", "malloc failure", "Cannot allocate memory")
-
-
-def _starved(error: BaseException) -> bool:
-    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
-        return True
-    return isinstance(error, MemoryError) or any(words in str(error) for words in _STARVED)
-
-
 def _sentence(error: BaseException) -> str:
-    if _starved(error):
-        return (
-            "the system gives it no more memory or threads; see how much is free, and what `ulimit -a` and the container "
-            "allow"
-        )
+    if is_starved(error):
+        return STARVED
     if isinstance(error, (ServiceFailed, AccountError, PortTaken)):
         return str(error)
     if isinstance(error, OSError):

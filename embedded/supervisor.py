@@ -17,16 +17,20 @@ from embedded.processes import (
     Service,
     ServiceFailed,
     last_lines,
+    last_text,
     listens,
     runs,
     session_members,
     stop_processes,
 )
+from embedded.starvation import STARVED, tells_of_it
+from embedded.threads import aside
 
 _LONGEST_PAUSE = 30.0
 _QUICK_DEATH = 10.0  # seconds that a service lived, below which it is said to keep dying
 _LONG_LIFE = 60.0  # after which an earlier death is forgotten
 _QUIET = 10.0  # seconds without a word on the terminal while something is awaited
+_KILLED = 5.0  # seconds until a process that was killed is gone, unless it hangs in the system itself
 
 
 @dataclass
@@ -43,6 +47,7 @@ class Watched:
     restarts: int = 0
     quick_deaths: int = 0
     spawned: float = 0.0
+    log_begins: int = 0  # where its log was when it was spawned, in bytes
     ready_seconds: float | None = None
     is_ready: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -116,7 +121,7 @@ class Supervisor:
             return
         await self._wait_ready(one)
         if one.service.after_ready:
-            await asyncio.to_thread(one.service.after_ready)
+            await aside(one.service.after_ready)
         self._mark_ready(one)
         if not one.service.once:
             self._keepers.append(asyncio.create_task(self._keep(one)))
@@ -125,9 +130,10 @@ class Supervisor:
         service = one.service
         one.state, one.spawned = "starting", time.monotonic()
         if service.before_start:
-            await asyncio.to_thread(service.before_start)
+            await aside(service.before_start)
         one.log.parent.mkdir(parents=True, exist_ok=True)
         with one.log.open("ab") as log:
+            one.log_begins = log.tell()
             try:
                 process = await asyncio.create_subprocess_exec(*service.command, **service.spawn_options(log))
             except (OSError, subprocess.SubprocessError) as error:
@@ -149,7 +155,7 @@ class Supervisor:
                 raise ServiceFailed(self._failure(one, "ended" if process.returncode else "took too long"))
             return
         while process.returncode is None:
-            if await asyncio.to_thread(_is_ready, service, process.pid):
+            if await aside(_is_ready, service, process.pid):
                 return
             if time.monotonic() > deadline:
                 raise ServiceFailed(self._failure(one, f"did not answer within {service.ready_seconds:.0f} s"))
@@ -188,7 +194,7 @@ class Supervisor:
         answers = False
         while not answers:
             await asyncio.sleep(0.2)
-            answers = await asyncio.to_thread(self._probe, one)
+            answers = await aside(self._probe, one)
         self._mark_ready(one)
 
     def _probe(self, one: Watched) -> bool:
@@ -218,6 +224,9 @@ class Supervisor:
         if code is not None:
             how = f" by {signal.Signals(-code).name}" if code < 0 else f" with status {code}"
         final = one.state == "starting" and not one.restarts
+        said = last_text(one.log, one.log_begins)
+        if tells_of_it(said if final else said[-2000:]):  # of a long life only what came last
+            return f"{one.service.name} {what}{how}: {STARVED} (log: {one.log})"
         lines = [line.strip() for line in last_lines(one.log, 5 if final else 1)]
         hint = f" (setting: {one.service.hint})" if final and one.service.hint else ""
         said = f": {' | '.join(lines)}" if lines else ""
@@ -226,7 +235,7 @@ class Supervisor:
     async def _stop_one(self, one: Watched) -> bool:
         """Ask, wait, kill. Whether it ended by itself."""
         process, clean = one.process, True
-        helpers = await asyncio.to_thread(session_members, one.leaders)
+        helpers = await aside(session_members, one.leaders)
         own = process.pid if process else None
         others = [helper for helper in helpers if helper.pid != own]
         if process and process.returncode is None:
@@ -240,11 +249,11 @@ class Supervisor:
         left = [helper for helper in helpers if runs(helper)]
         if left:
             patience = 0.0 if self._hurry.is_set() or not clean else 1.0
-            await asyncio.to_thread(stop_processes, left, signal.SIGTERM, patience)
+            await aside(stop_processes, left, signal.SIGTERM, patience)
         if process and process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            await process.wait()
+            await asyncio.wait({asyncio.create_task(process.wait())}, timeout=_KILLED)
         one.state = "stopped"
         return clean
 

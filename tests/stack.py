@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -40,7 +41,7 @@ class Stack:
         """Start, and wait for the table."""
         with self.terminal.open("wb") as stream:
             self.process = subprocess.Popen(
-                [*before, sys.executable, "-m", "zhiyun", "up"],
+                [*before, sys.executable, "-X", "faulthandler", "-m", "zhiyun", "up"],
                 cwd=REPOSITORY,
                 env=environment(self.home, **settings),
                 stdout=stream,
@@ -58,7 +59,23 @@ class Stack:
             assert self.process is not None
             assert self.process.poll() is None, self.said()
             time.sleep(0.2)
-        raise AssertionError(f"{text!r} was not said:\n{self.said()}")
+        self._abort()
+        raise TimeoutError(f"{text!r} was not said:\n{self.said()}")
+
+    def wait_ended(self, seconds: float = 60) -> int:
+        """The status with which it ends."""
+        assert self.process is not None
+        try:
+            return self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self._abort()
+            raise TimeoutError(f"it does not end:\n{self.said()}") from None
+
+    def _abort(self) -> None:
+        """End it, and have it say on the terminal what each of its threads is at."""
+        if self.process and self.process.poll() is None:
+            self.process.send_signal(signal.SIGABRT)
+            self.process.wait()
 
     def said(self) -> str:
         return self.terminal.read_text(errors="replace")

@@ -85,7 +85,7 @@ def test_every_process_refuses_politely_while_the_fence_is_up(chat: Chat, settin
     until(lambda: open_again(chat))
     assert httpx.get(chat.url + messages).json()["total"] == 2
     until(lambda: chat.health()["status"] == "healthy")
-    assert httpx.get(f"{chat.url}/api/health/ready").status_code == 200
+    until(lambda: {httpx.get(f"{chat.url}/api/health/ready").status_code for _ in range(8)} == {200})
 
 
 def test_a_fence_is_renewed_for_as_long_as_its_restore_takes_and_goes_when_that_fails(
