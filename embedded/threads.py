@@ -23,8 +23,12 @@ _pool = ThreadPoolExecutor(_COUNT, "aside")
 def start_threads() -> None:
     """Raises RuntimeError or MemoryError if the system does not give them."""
     begun = threading.Barrier(_COUNT)
-    for future in [_pool.submit(begun.wait, 30) for _ in range(_COUNT)]:
-        future.result()
+    try:
+        for future in [_pool.submit(begun.wait) for _ in range(_COUNT)]:
+            future.result()
+    except BaseException:
+        begun.abort()  # those that did start are not to hold up the end
+        raise
     if sys.version_info < (3, 12):  # which watches processes by file descriptors by itself
         with contextlib.suppress(OSError, AttributeError):  # an old kernel, or another system: a thread for each
             os.close(os.pidfd_open(os.getpid()))
