@@ -1,9 +1,11 @@
-"""Many small jobs on some threads, with their results in order."""
+"""Work on other threads, with its results in order."""
 
 from __future__ import annotations
 
+import queue
+import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar, cast
 
@@ -30,6 +32,43 @@ def ordered(jobs: Iterable[Callable[[], Result] | Result], threads: int = THREAD
             yield _result(waiting.popleft())
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def ahead(items: Iterable[Result], count: int = 4) -> Generator[Result]:
+    """The same items, which a thread takes from `items` while the caller works; at most `count` wait.
+
+    What `items` raises comes where it would have come. Closing this waits for the item that is being taken, and leaves
+    `items` open.
+    """
+    waiting: queue.Queue[tuple[Result] | BaseException | None] = queue.Queue(count)
+    unwanted = threading.Event()
+
+    def take() -> None:
+        end: BaseException | None = None
+        try:
+            for item in items:
+                waiting.put((item,))
+                if unwanted.is_set():
+                    return
+        except BaseException as error:
+            end = error
+        waiting.put(end)
+
+    thread = threading.Thread(target=take, name="ahead", daemon=True)
+    thread.start()
+    try:
+        while (item := waiting.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item[0]
+    finally:
+        unwanted.set()
+        while thread.is_alive():  # it may wait for room
+            try:
+                waiting.get(timeout=0.02)
+            except queue.Empty:
+                continue
+        thread.join()
 
 
 def _result(item: Future[Result] | Result) -> Result:

@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+from orchestration.backups.parallel import ahead
 from orchestration.backups.recovery_point import BackupError
 
 CHUNK = 1 << 20
@@ -57,12 +58,16 @@ class Program:
         """
         output = self._process.stdout
         assert output is not None
+        early = ahead(iter(lambda: output.read(CHUNK), b""))
         try:
-            while chunk := output.read(CHUNK):
+            # `yield from` would close it, and so wait for the program, before that is killed.
+            for chunk in early:  # noqa: UP028
                 yield chunk
         except GeneratorExit:
             self._process.kill()
             raise
+        finally:
+            early.close()
         self.finish()
 
     def feed(self, chunks: Iterable[bytes]) -> None:

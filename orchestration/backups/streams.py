@@ -15,6 +15,7 @@ from typing import Any
 
 from knowledge.objects import ObjectMissing, ObjectStore
 from orchestration.backups.encryption import Keys, WrongKey
+from orchestration.backups.parallel import ahead
 from orchestration.backups.recovery_point import BackupError, Blob, PointDamaged
 from orchestration.backups.zstd_frames import FrameEnd, NoFrame
 
@@ -114,13 +115,14 @@ def read_blob(
         )
     with _named(store, blob), _closing(store.read(blob.key)) as source:
         stored = _Counted(source, hashed=True)
-        stream = keys.decrypted(stored) if encrypted and keys else iter(stored)
-        if blob.compressed:
-            stream = decompressed(stream)
-        raw = _Counted(stream, progress)
         try:
-            with _closing(stream):
-                yield from raw
+            with _closing(ahead(stored)) as early:  # read and hashed while what came before is decompressed
+                stream = keys.decrypted(early) if encrypted and keys else iter(early)
+                if blob.compressed:
+                    stream = decompressed(stream)
+                raw = _Counted(stream, progress)
+                with _closing(stream):
+                    yield from raw
         except WrongKey:
             # The bytes that say whose key it is may be damaged themselves: the hash knows.
             stored.read_on()
