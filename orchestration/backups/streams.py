@@ -116,12 +116,13 @@ def read_blob(
     with _named(store, blob), _closing(store.read(blob.key)) as source:
         stored = _Counted(source, hashed=True)
         try:
-            with _closing(ahead(stored)) as early:  # read and hashed while what came before is decompressed
+            # Reading and hashing, decompressing, and what the caller does: each on a thread of its own.
+            with _closing(ahead(stored)) as early:
                 stream = keys.decrypted(early) if encrypted and keys else iter(early)
                 if blob.compressed:
                     stream = decompressed(stream)
-                raw = _Counted(stream, progress)
-                with _closing(stream):
+                with _closing(stream), _closing(ahead(stream)) as unpacked:
+                    raw = _Counted(unpacked, progress)
                     yield from raw
         except WrongKey:
             # The bytes that say whose key it is may be damaged themselves: the hash knows.
