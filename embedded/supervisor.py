@@ -224,8 +224,8 @@ class Supervisor:
         if code is not None:
             how = f" by {signal.Signals(-code).name}" if code < 0 else f" with status {code}"
         final = one.state == "starting" and not one.restarts
-        said = last_text(one.log, one.log_begins)
-        if tells_of_it(said if final else said[-2000:]):  # of a long life only what came last
+        log = last_text(one.log, one.log_begins)
+        if tells_of_it(log if final else log[-2000:]):  # of a long life only what came last
             return f"{one.service.name} {what}{how}: {STARVED} (log: {one.log})"
         lines = [line.strip() for line in last_lines(one.log, 5 if final else 1)]
         hint = f" (setting: {one.service.hint})" if final and one.service.hint else ""

@@ -7,7 +7,6 @@ import random
 import shutil
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +19,6 @@ from hypothesis import strategies as st
 from knowledge.folder_objects import FolderObjects
 from orchestration.backups import encryption, streams
 from orchestration.backups.encryption import Keys, WrongKey, check_key, generate
-from orchestration.backups.parallel import ahead
 from orchestration.backups.recovery_point import (
     BackupError,
     Blob,
@@ -444,25 +442,3 @@ def told_in_one_sentence(error: BackupError, *words: str) -> None:
     assert text.endswith("Nothing was changed.")
     for word in words:
         assert word in text
-
-
-def test_what_is_taken_ahead_comes_in_order_and_so_does_an_error() -> None:
-    def items() -> Iterator[int]:
-        yield from range(100)
-        raise ValueError("it broke off")
-
-    seen: list[int] = []
-    with pytest.raises(ValueError, match="it broke off"):
-        seen.extend(ahead(items()))
-    assert seen == list(range(100))
-
-
-def test_no_more_is_taken_ahead_than_may_wait_and_the_rest_can_be_taken_by_others() -> None:
-    numbers = iter(range(1000))
-    taken = ahead(numbers, 3)
-    assert next(taken) == 0
-    time.sleep(0.1)
-    taken.close()
-    left = list(numbers)
-    assert 990 <= len(left) <= 998
-    assert left[-1] == 999
