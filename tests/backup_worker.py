@@ -13,7 +13,7 @@ PART = 256 << 10
 """Bytes of a part of an upload: so few that a dump of some MB has several."""
 _IMPORTED = [
     "tests.backup_worker", "orchestration.backups.making", "boto3.session", "botocore.config", "qdrant_client",
-    "zstandard", "pyrage", "knowledge.s3_uploads", "knowledge.static_model", "torch",
+    "zstandard", "pyrage", "objects.s3_uploads", "knowledge.static_model", "torch",
 ]  # fmt: skip
 
 
@@ -56,7 +56,7 @@ class Worker:
 
 def _make(environment: dict[str, str], point: str, answer: Connection) -> None:
     os.environ.update(environment)
-    from knowledge import s3_uploads
+    from objects import s3_uploads
     from orchestration.backups import making
     from orchestration.backups.installation import installation
 

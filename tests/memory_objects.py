@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from knowledge.objects import ObjectMissing, StoredObject
+from objects.store import ObjectMissing, StoredObject
 
 
 @dataclass

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from knowledge.objects import ObjectMissing, ObjectStore, ObjectStoreError, StoredObject
+from objects.store import ObjectMissing, ObjectStore, ObjectStoreError, StoredObject
 from orchestration.backups.catalogue import Point, points, write_failure, write_manifest, write_verification
 from orchestration.backups.files_reading import verify
 from orchestration.backups.inventory import Entry, object_key

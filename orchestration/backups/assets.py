@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 
 from knowledge.database import AnotherWriter, DatabaseUnavailable
-from knowledge.objects import ObjectStoreError
+from objects.store import ObjectStoreError
 from orchestration.backups import making, overview
 from orchestration.backups.attempts import Attempt, attempt
 from orchestration.backups.drill import drill

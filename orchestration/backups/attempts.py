@@ -10,7 +10,7 @@ from typing import Generic, Literal, TypeVar
 
 import msgspec
 
-from knowledge.objects import ObjectMissing, ObjectStore
+from objects.store import ObjectMissing, ObjectStore
 from orchestration.backups.recovery_point import BackupError, FilesPart, GoldenPart, PostgresPart, VectorsPart, folder
 
 By = Literal["schedule", "hand"]

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from knowledge.objects import ObjectMissing, ObjectStore, ObjectStoreError, StoredObject
+from objects.store import ObjectMissing, ObjectStore, ObjectStoreError, StoredObject
 from orchestration.backups.recovery_point import (
     BackupError,
     Failure,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from knowledge.objects import ObjectStore
+from objects.store import ObjectStore
 from orchestration.backups import catalogue, files_reading
 from orchestration.backups.installation import Installation
 from orchestration.backups.recovery_point import Manifest

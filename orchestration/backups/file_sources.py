@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TypeAlias
 
-from knowledge.objects import ObjectMissing, ObjectStore
-from knowledge.places import open_store, parse_places
 from knowledge.sources import as_on_disk, parse_sources, storable
+from objects.places import open_store, parse_places
+from objects.store import ObjectMissing, ObjectStore
 from orchestration.backups.file_place import FileChanged, Files, Found, checked_path
 from orchestration.backups.folder_files import FolderFiles
 from orchestration.backups.recovery_point import PointDamaged

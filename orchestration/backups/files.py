@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import msgspec
 import zstandard
 
-from knowledge.objects import ObjectStore
+from objects.store import ObjectStore
 from orchestration.backups.encryption import Keys
 from orchestration.backups.file_place import FileChanged, FileProblem, Files, Found, PlaceMissing
 from orchestration.backups.folder_files import FolderFiles

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from knowledge.objects import ObjectMissing, ObjectStore
+from objects.store import ObjectMissing, ObjectStore
 from orchestration.backups.encryption import Keys
 from orchestration.backups.file_place import FileProblem, Files
 from orchestration.backups.file_sources import Target, as_files

@@ -15,8 +15,8 @@ from knowledge.batch_search import found_for
 from knowledge.collection import Collections
 from knowledge.database import Connection
 from knowledge.evaluation import GoldenSetError, load_golden
-from knowledge.objects import ObjectStore
 from knowledge.retrieval import Evidence, ranked
+from objects.store import ObjectStore
 from orchestration.backups.attempts import Attempt
 from orchestration.backups.installation import Installation
 from orchestration.backups.recovery_point import GoldenPart, Manifest, PointDamaged

@@ -9,8 +9,8 @@ from psycopg import conninfo
 
 from knowledge.collection import Collections
 from knowledge.database import Connection, connect
-from knowledge.objects import ObjectStore
-from knowledge.places import open_store, parse_places
+from objects.places import open_store, parse_places
+from objects.store import ObjectStore
 from orchestration.backups.encryption import Keys
 from orchestration.backups.progress import Logged, Progress
 from orchestration.backups.recovery_point import BackupError

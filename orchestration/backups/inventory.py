@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from knowledge.objects import ObjectMissing, ObjectStore, ObjectStoreError
+from objects.store import ObjectMissing, ObjectStore, ObjectStoreError
 from orchestration.backups.encryption import Keys, WrongKey
 from orchestration.backups.recovery_point import BackupError, FilesPart, PointDamaged
 from orchestration.backups.streams import decompressed, read_blob

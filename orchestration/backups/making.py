@@ -17,7 +17,7 @@ from knowledge.collection import VectorStoreUnavailable
 from knowledge.database import AnotherWriter, DatabaseUnavailable, writer
 from knowledge.embedding import EmbeddingModelUnavailable
 from knowledge.modelling import ModelMissing
-from knowledge.objects import ObjectStore, ObjectStoreError
+from objects.store import ObjectStore, ObjectStoreError
 from orchestration.backups import catalogue, copying, files, golden, inventory, postgres_part, retention, vectors
 from orchestration.backups.attempts import Attempt, By, attempt
 from orchestration.backups.file_sources import file_sources

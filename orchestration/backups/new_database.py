@@ -9,7 +9,7 @@ from typing import Literal
 import psycopg
 from psycopg import conninfo, sql
 
-from knowledge.objects import ObjectStore
+from objects.store import ObjectStore
 from orchestration.backups import databases, restoring, swapping, verifying
 from orchestration.backups.installation import Installation
 from orchestration.backups.postgres_part import programs, server_major

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 import psycopg
 
 from knowledge.database import DatabaseUnavailable
-from knowledge.objects import ObjectStoreError
+from objects.store import ObjectStoreError
 from orchestration import operations_record
 from orchestration.backups import catalogue
 from orchestration.backups.catalogue import Point

@@ -6,7 +6,7 @@ import time
 from collections.abc import Collection as AnyOf
 from datetime import UTC, datetime
 
-from knowledge.objects import ObjectStore
+from objects.store import ObjectStore
 from orchestration.backups import archive, catalogue, files_reading
 from orchestration.backups.encryption import check_key
 from orchestration.backups.installation import Installation

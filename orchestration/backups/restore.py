@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from knowledge.database import DatabaseUnavailable, writer
-from knowledge.objects import ObjectStore, ObjectStoreError
+from objects.store import ObjectStore, ObjectStoreError
 from orchestration.backups import catalogue, databases, files_reading, leftovers, new_database, vectors_restore
 from orchestration.backups.agreeing import agree, bring_up_to_date
 from orchestration.backups.file_sources import Target, file_sources

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from knowledge.objects import ObjectStore, ObjectStoreError
+from objects.store import ObjectStore, ObjectStoreError
 from orchestration.backups.catalogue import POINTS, Point, own_objects, points
 from orchestration.backups.encryption import Keys
 from orchestration.backups.recovery_point import BackupError, manifest_key

@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from knowledge.objects import ObjectMissing, ObjectStore
+from objects.store import ObjectMissing, ObjectStore
 from orchestration.backups.encryption import Keys, WrongKey
 from orchestration.backups.parallel import ahead
 from orchestration.backups.recovery_point import BackupError, Blob, PointDamaged

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from knowledge.objects import ObjectStore, ObjectStoreError, StoredObject
+from objects.store import ObjectStore, ObjectStoreError, StoredObject
 from orchestration.backups.catalogue import POINTS, Point
 from orchestration.backups.encryption import Keys
 from orchestration.backups.inventory import FILES, entries, short

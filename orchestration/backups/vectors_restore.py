@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 from qdrant_client import models
 
-from knowledge.objects import ObjectStore
+from objects.store import ObjectStore
 from orchestration.backups.recovery_point import BackupError, Collection, VectorsPart
 from orchestration.backups.streams import read_blob
 from orchestration.backups.vector_node import Limits, Node, NodeError, Say, quoted

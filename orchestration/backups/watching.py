@@ -6,8 +6,8 @@ import threading
 import time
 from collections.abc import Sequence
 
-from knowledge.objects import ObjectStore
-from knowledge.places import open_store, parse_places
+from objects.places import open_store, parse_places
+from objects.store import ObjectStore
 from orchestration.backups.catalogue import Point, points
 from zhiyun.logs import without_secrets
 from zhiyun.settings import BackupSettings, S3Settings, StackSettings

@@ -13,8 +13,8 @@ from typing import Any
 import httpx
 
 from knowledge.database import Connection
-from knowledge.objects import ObjectStore, ObjectStoreError
-from knowledge.places import open_store, parse_places
+from objects.places import open_store, parse_places
+from objects.store import ObjectStore, ObjectStoreError
 from orchestration.capacity.disk import Volume
 from zhiyun.settings import BackupSettings, QdrantSettings, S3Settings
 

@@ -14,7 +14,7 @@ import pytest
 
 from embedded.postgres import Cluster
 from knowledge.database import AnotherWriter, connect, writer
-from knowledge.folder_objects import FolderObjects
+from objects.folder import FolderObjects
 from orchestration.backups import catalogue
 from orchestration.backups.recovery_point import manifest_key
 from orchestration.definitions import defs

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from knowledge.folder_objects import FolderObjects
-from knowledge.objects import ObjectStore, ObjectStoreError
-from knowledge.s3_objects import S3Objects
+from objects.folder import FolderObjects
+from objects.s3 import S3Objects
+from objects.store import ObjectStore, ObjectStoreError
 from orchestration.backups.catalogue import (
     find,
     merge,

@@ -20,8 +20,8 @@ from qdrant_client import models
 
 from embedded import postgres
 from knowledge.database import AnotherWriter, DatabaseUnavailable, connect, writer
-from knowledge.objects import ObjectStoreError
-from knowledge.s3_objects import S3Objects
+from objects.s3 import S3Objects
+from objects.store import ObjectStoreError
 from orchestration.backups import catalogue, encryption, making, restore
 from orchestration.backups.installation import Installation
 from orchestration.backups.recovery_point import FORMAT, BackupError, Manifest, PointDamaged, manifest_key

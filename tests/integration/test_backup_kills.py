@@ -28,8 +28,8 @@ import pytest
 
 from embedded import ports, postgres
 from embedded.processes import Service, running
-from knowledge import s3_uploads, unfinished_files
-from knowledge.objects import ObjectStore
+from objects import s3_uploads, unfinished
+from objects.store import ObjectStore
 from orchestration.backups import catalogue, making, reading_back, retention, vectors
 from orchestration.backups.installation import Installation
 from orchestration.backups.inventory import entries
@@ -275,7 +275,7 @@ def test_afterwards_one_sweep_leaves_nothing_that_no_point_names(theatre: Theatr
     theatre.check_points("both")
     assert not theatre.s3.list_multipart_uploads(Bucket=BUCKET).get("Uploads")
     folders = [theatre.platform.home / "folder", theatre.platform.home / "offsite"]
-    temporary = [path for folder in folders for path in folder.rglob(f"{unfinished_files.PREFIX}*")]
+    temporary = [path for folder in folders for path in folder.rglob(f"{unfinished.PREFIX}*")]
     assert temporary == []
     assert theatre.sessions() == []
     assert theatre.locks() == 0

@@ -14,7 +14,7 @@ from psycopg import sql
 from embedded import ports, postgres
 from embedded.processes import running
 from knowledge.database import connect
-from knowledge.places import Place, open_store
+from objects.places import Place, open_store
 from orchestration.capacity import connections, memory, samples, sizes
 from orchestration.capacity.assets import connection_capacity, memory_capacity, storage_sizes
 from orchestration.capacity.disk import Volume

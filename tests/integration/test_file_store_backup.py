@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from knowledge.folder_objects import FolderObjects
-from knowledge.objects import ObjectStore, ObjectStoreError
-from knowledge.s3_objects import S3Objects
+from objects.folder import FolderObjects
+from objects.s3 import S3Objects
+from objects.store import ObjectStore, ObjectStoreError
 from orchestration.backups import files, files_reading
 from orchestration.backups.encryption import Keys, generate
 from orchestration.backups.file_place import Files, Found
@@ -513,7 +513,7 @@ def test_memory_does_not_grow_with_the_size_of_a_file(tmp_path: Path) -> None:
     code = rf"""
 import re
 from pathlib import Path
-from knowledge.folder_objects import FolderObjects
+from objects.folder import FolderObjects
 from orchestration.backups import files, files_reading
 from orchestration.backups.folder_files import FolderFiles
 def peak():

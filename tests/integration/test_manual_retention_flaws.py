@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from knowledge.folder_objects import FolderObjects
+from objects.folder import FolderObjects
 from orchestration.backups.catalogue import find, points, write_failure
 from orchestration.backups.recovery_point import BackupError
 from orchestration.backups.retention import Policy, prune
@@ -107,7 +107,7 @@ def test_flaw_3_with_backup_dir_unset_the_manual_deletes_below_the_current_folde
 
 
 def test_flaw_3_ours_never_looks_outside_its_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from knowledge.places import open_store, parse_places
+    from objects.places import open_store, parse_places
 
     scratch = tmp_path / "scratch"
     scratch.mkdir()

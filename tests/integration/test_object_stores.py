@@ -16,10 +16,10 @@ from typing import Literal
 
 import pytest
 
-from knowledge.folder_objects import FolderObjects
-from knowledge.objects import ObjectMissing, ObjectStore, ObjectStoreError
-from knowledge.places import Place, open_store
-from knowledge.s3_objects import S3Objects
+from objects.folder import FolderObjects
+from objects.places import Place, open_store
+from objects.s3 import S3Objects
+from objects.store import ObjectMissing, ObjectStore, ObjectStoreError
 from tests.s3_faults import Faults, faulty
 from zhiyun.settings import S3Settings
 
@@ -30,7 +30,7 @@ NOW = timedelta(0)
 PROGRAM = """
 import sys
 from pathlib import Path
-from knowledge.places import Place, open_store
+from objects.places import Place, open_store
 from zhiyun.settings import S3Settings
 settings = S3Settings(endpoint_url=sys.argv[2], access_key_id="zhiyun", secret_access_key="a-secret")
 store = open_store(Place("primary", sys.argv[1]), settings, "BACKUP_STORES")

@@ -17,7 +17,7 @@ import msgspec
 import pytest
 from hypothesis import given
 
-from knowledge.folder_objects import FolderObjects
+from objects.folder import FolderObjects
 from orchestration.alarms import delivery
 from orchestration.alarms.alert import AGAIN, Alert, NotDelivered, Send, State, Status, Told, deliver
 from orchestration.backups import watching

@@ -9,7 +9,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
-from knowledge.objects import ObjectStoreError
+from objects.store import ObjectStoreError
 from orchestration.backups.catalogue import Point, points
 from orchestration.backups.recovery_point import State, failure_key, manifest_key
 from orchestration.backups.retention import Plan, Policy, plan, prune, prune_all

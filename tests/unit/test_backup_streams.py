@@ -16,7 +16,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from knowledge.folder_objects import FolderObjects
+from objects.folder import FolderObjects
 from orchestration.backups import encryption, streams
 from orchestration.backups.encryption import Keys, WrongKey, check_key, generate
 from orchestration.backups.recovery_point import (

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from knowledge.places import Place, open_store, parse_places
+from objects.places import Place, open_store, parse_places
 from zhiyun.settings import S3Settings, SettingsError
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from dotenv import dotenv_values
 
-from knowledge.places import parse_places
 from knowledge.sources import parse_sources
+from objects.places import parse_places
 from orchestration.backups.encryption import Keys
 from orchestration.backups.recovery_point import BackupError
 from orchestration.capacity import disk

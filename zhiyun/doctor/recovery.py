@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 
 from knowledge.database import DatabaseUnavailable, connect
-from knowledge.objects import ObjectStoreError
+from objects.store import ObjectStoreError
 from orchestration.alarms.alert import Alert
 from orchestration.backups import alerts, catalogue
 from orchestration.backups.catalogue import Point

@@ -11,8 +11,8 @@ from collections.abc import Generator, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from knowledge import unfinished_files
-from knowledge.objects import ObjectMissing, ObjectStoreError, StoredObject, checked_key
+from objects import unfinished
+from objects.store import ObjectMissing, ObjectStoreError, StoredObject, checked_key
 
 _PIECE = 1 << 20  # bytes that a reader gets at once
 _NOT_OURS = "lost+found"  # where a disk is mounted, file systems keep it for root
@@ -56,10 +56,10 @@ class FolderObjects:
         try:
             for chunk in chunks:  # what this raises is the caller's
                 with self._told(untouched):
-                    unfinished_files.write(descriptor, chunk)
+                    unfinished.write(descriptor, chunk)
                 size += len(chunk)
             with self._told(untouched):
-                unfinished_files.finish(temporary, descriptor, target)
+                unfinished.finish(temporary, descriptor, target)
         except BaseException:
             with contextlib.suppress(OSError):
                 temporary.unlink()
@@ -108,7 +108,7 @@ class FolderObjects:
         if not self._check_mounted("nothing is known about its objects"):
             return
         for key, entry in self._walk(self._root, "", prefix, ()):
-            if key.startswith(prefix) and not entry.name.startswith(unfinished_files.PREFIX):
+            if key.startswith(prefix) and not entry.name.startswith(unfinished.PREFIX):
                 try:
                     with self._told(f"nothing is known about {key}"):
                         status = entry.stat()
@@ -137,9 +137,9 @@ class FolderObjects:
         if not self._check_mounted("nothing was swept"):
             return 0
         for key, entry in self._walk(self._root, "", "", ()):
-            if entry.name.startswith(unfinished_files.PREFIX):
+            if entry.name.startswith(unfinished.PREFIX):
                 with contextlib.suppress(_Absent), self._told(f"{key} was not swept"):
-                    if entry.stat().st_mtime <= before and not unfinished_files.has_writer(entry.path):
+                    if entry.stat().st_mtime <= before and not unfinished.has_writer(entry.path):
                         Path(entry.path).unlink()
                         count += 1
                         self._remove_empty(Path(entry.path).parent)
@@ -156,9 +156,9 @@ class FolderObjects:
         return f"The store {self._name} ({self.url}, {self._setting})"
 
     def _path(self, key: str) -> Path:
-        if any(part.startswith(unfinished_files.PREFIX) for part in checked_key(key).split("/")):
+        if any(part.startswith(unfinished.PREFIX) for part in checked_key(key).split("/")):
             raise ObjectStoreError(
-                f"{key!r} is no key of an object: names with {unfinished_files.PREFIX} are for unfinished files."
+                f"{key!r} is no key of an object: names with {unfinished.PREFIX} are for unfinished files."
             )
         return self._root / key
 
@@ -169,7 +169,7 @@ class FolderObjects:
             # A deletion may just have removed the empty folder.
             with contextlib.suppress(_Absent), self._told(untouched, absent=(errno.ENOENT,)):
                 self._make_folders(target.parent)
-                return unfinished_files.create(target.parent)
+                return unfinished.create(target.parent)
         raise ObjectStoreError(f"{self} loses its folders while they are written to: {untouched}.")
 
     def _make_folders(self, folder: Path) -> None:
@@ -180,7 +180,7 @@ class FolderObjects:
         for folder in reversed(missing):
             with contextlib.suppress(FileExistsError):
                 folder.mkdir(mode=0o700)
-            unfinished_files.sync_folder(folder.parent)
+            unfinished.sync_folder(folder.parent)
 
     def _remove_empty(self, folder: Path) -> None:
         while folder != self._root and self._root in folder.parents:

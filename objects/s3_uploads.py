@@ -10,8 +10,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
-from knowledge.objects import ObjectStoreError
-from knowledge.s3_errors import BucketErrors
+from objects.s3_errors import BucketErrors
+from objects.store import ObjectStoreError
 
 MEBIBYTE = 1 << 20
 _PART = 16 * MEBIBYTE

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
-from knowledge.folder_objects import FolderObjects
-from knowledge.objects import ObjectStore
-from knowledge.s3_objects import S3Objects
+from objects.folder import FolderObjects
+from objects.s3 import S3Objects
+from objects.store import ObjectStore
 from zhiyun.settings import S3Settings, SettingsError
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")

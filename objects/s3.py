@@ -13,9 +13,9 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any
 
-from knowledge.objects import ObjectMissing, ObjectStoreError, StoredObject, checked_key
-from knowledge.s3_errors import BucketErrors
-from knowledge.s3_uploads import MEBIBYTE, upload
+from objects.s3_errors import BucketErrors
+from objects.s3_uploads import MEBIBYTE, upload
+from objects.store import ObjectMissing, ObjectStoreError, StoredObject, checked_key
 from zhiyun.settings import S3Settings
 
 _BATCH = 1000  # keys that S3 deletes in one call

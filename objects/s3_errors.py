@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
-from knowledge.objects import ObjectMissing, ObjectStoreError
+from objects.store import ObjectMissing, ObjectStoreError
 from zhiyun.settings import S3Settings
 
 _REFUSED = {
