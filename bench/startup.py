@@ -40,7 +40,7 @@ def _start(home: Path) -> tuple[dict[str, float], float, float]:
         "KNOWLEDGE_SOURCES": str(REPOSITORY / "sample" / "knowledge"),
     }
     process = subprocess.Popen(
-        [sys.executable, "-m", "zhiyun", "up"], cwd=REPOSITORY, env=environment, stdout=subprocess.DEVNULL
+        [sys.executable, "-m", "console", "up"], cwd=REPOSITORY, env=environment, stdout=subprocess.DEVNULL
     )
     try:
         while True:

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from zhiyun.doctor.diagnosis import diagnose
-from zhiyun.doctor.kinds import Finding
+from console.doctor.diagnosis import diagnose
+from console.doctor.kinds import Finding
 from zhiyun.settings import ALL, variable_name
 
 DEAD = {

@@ -41,7 +41,7 @@ class Stack:
         """Start, and wait for the table."""
         with self.terminal.open("wb") as stream:
             self.process = subprocess.Popen(
-                [*before, sys.executable, "-X", "faulthandler", "-m", "zhiyun", "up"],
+                [*before, sys.executable, "-X", "faulthandler", "-m", "console", "up"],
                 cwd=REPOSITORY,
                 env=environment(self.home, **settings),
                 stdout=stream,
@@ -82,7 +82,7 @@ class Stack:
 
     def run(self, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
         """Another `zhiyun` command on the same ZHIYUN_HOME."""
-        command = [sys.executable, "-m", "zhiyun", *arguments]
+        command = [sys.executable, "-m", "console", *arguments]
         return subprocess.run(
             command,
             cwd=REPOSITORY,

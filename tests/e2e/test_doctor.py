@@ -15,9 +15,9 @@ from typing import Any, TypeAlias
 import httpx
 import pytest
 
+from console.doctor.kinds import Finding
 from tests.diagnosed import everything
 from tests.stack import Stack
-from zhiyun.doctor.kinds import Finding
 
 pytestmark = pytest.mark.timeout(600)
 REPOSITORY = Path(__file__).parents[2]

@@ -35,7 +35,7 @@ class Site:
         programs = folder / "bin"
         programs.mkdir()
         zhiyun = programs / "zhiyun"
-        zhiyun.write_text(f'#!/bin/sh\nexec {sys.executable} -m zhiyun "$@"\n')
+        zhiyun.write_text(f'#!/bin/sh\nexec {sys.executable} -m console "$@"\n')
         zhiyun.chmod(0o755)
         documents = folder / "documents"
         shutil.copytree(REPOSITORY / "sample" / "knowledge" / "billing", documents)

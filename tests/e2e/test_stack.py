@@ -164,7 +164,7 @@ def test_what_is_killed_comes_back_and_that_is_said(stack: Stack) -> None:
 def test_the_next_up_recovers_from_a_kill_with_all_data_and_no_orphans(stack: Stack) -> None:
     assert stack.process is not None
     ingesting = subprocess.Popen(
-        [sys.executable, "-m", "zhiyun", "ingest"],
+        [sys.executable, "-m", "console", "ingest"],
         cwd=REPOSITORY,
         env=environment(stack.home),
         stdout=subprocess.PIPE,
@@ -201,7 +201,7 @@ def test_down_stops_everything_and_postgresql_cleanly(stack: Stack) -> None:
 
 def test_a_port_that_was_set_and_is_taken_is_one_line(stack: Stack, taken: socket.socket) -> None:
     refused = subprocess.run(
-        [sys.executable, "-m", "zhiyun", "up"],
+        [sys.executable, "-m", "console", "up"],
         cwd=REPOSITORY,
         env=environment(stack.home, SERVING_PORT="8000"),
         capture_output=True,

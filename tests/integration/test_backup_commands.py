@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from console import cli
 from tests.platforms import POINT, Made, Platform
 from tests.stack import Stack
-from zhiyun import cli
 
 pytest_plugins = ("tests.platforms",)
 

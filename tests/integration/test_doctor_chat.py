@@ -10,10 +10,10 @@ from pathlib import Path
 import httpx
 import psycopg
 
+from console.doctor.kinds import Finding
 from tests.chat_service import Chat, Published, running_chat, until, wired
 from tests.diagnosed import DEAD, found, told
 from zhiyun import fence
-from zhiyun.doctor.kinds import Finding
 
 pytest_plugins = ("tests.chat_service",)
 

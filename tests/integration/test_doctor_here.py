@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
+from console.cli import main
+from console.doctor.kinds import KINDS
 from tests.diagnosed import DEAD, found, told
 from tests.small_disk import small_disk
-from zhiyun.cli import main
-from zhiyun.doctor.kinds import KINDS
 
 REPOSITORY = Path(__file__).parents[2]
 

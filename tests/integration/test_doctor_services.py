@@ -328,7 +328,7 @@ def test_everything_is_down_and_doctor_says_so_of_each_within_its_time(tmp_path:
 def test_a_service_that_never_ends_an_answer_does_not_hold_the_others_up(
     monkeypatch: pytest.MonkeyPatch, standin: Standin
 ) -> None:
-    monkeypatch.setattr("zhiyun.doctor.diagnosis._SECONDS", 3.0)
+    monkeypatch.setattr("console.doctor.diagnosis._SECONDS", 3.0)
     standin.does(hang_after=0)
     findings = found(
         "llm", "redis",

@@ -111,7 +111,7 @@ def test_a_vector_store_that_goes_away_is_a_problem_and_the_next_trial_sweeps(pl
 def test_a_trial_that_was_killed_is_swept_by_the_next(platform: Platform) -> None:
     before = platform.state()
     process = subprocess.Popen(
-        [sys.executable, "-u", "-m", "zhiyun", "drill"],
+        [sys.executable, "-u", "-m", "console", "drill"],
         cwd=REPOSITORY, env=dict(os.environ), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
     )  # fmt: skip
     assert process.stderr

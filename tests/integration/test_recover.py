@@ -14,6 +14,7 @@ import msgspec
 import psycopg
 import pytest
 
+from console import cli
 from orchestration.backups import catalogue, golden, making, recover
 from orchestration.backups.reading_back import verify
 from orchestration.backups.recovery_point import BackupError, Manifest, manifest_key, verification_key
@@ -21,7 +22,6 @@ from orchestration.backups.recovery_report import CHECKLIST
 from orchestration.backups.streams import write_blob
 from tests.platforms import ALIAS, POINT, Made, Platform, contents, rows
 from tests.stack import REPOSITORY
-from zhiyun import cli
 
 pytest_plugins = ("tests.platforms",)
 
@@ -194,7 +194,7 @@ def test_a_step_that_fails_leaves_it_empty(made: Made, empty: Platform, step: st
 def test_killed_in_the_middle_it_can_be_done_again(made: Made, empty: Platform) -> None:
     for at in ("golden questions", "swap"):
         process = subprocess.Popen(
-            [sys.executable, "-u", "-m", "zhiyun", "recover", "--from", str(empty.backups)],
+            [sys.executable, "-u", "-m", "console", "recover", "--from", str(empty.backups)],
             cwd=REPOSITORY, env=dict(os.environ), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
         )  # fmt: skip
         assert process.stderr

@@ -192,7 +192,7 @@ def test_an_ingestion_or_a_backup_that_is_at_work_is_named(platform: Platform, m
 def killed(platform: Platform, at: str, after: float = 0.0, **more: str) -> None:
     """`zhiyun restore` as a process of its own, killed at a step."""
     process = subprocess.Popen(
-        [sys.executable, "-u", "-m", "zhiyun", "restore", POINT, "--yes"],
+        [sys.executable, "-u", "-m", "console", "restore", POINT, "--yes"],
         cwd=REPOSITORY,
         env={**os.environ, **more},
         stderr=subprocess.PIPE,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from zhiyun.cli import main
+from console.cli import main
 from zhiyun.settings import configuration_markdown
 
 REPOSITORY = Path(__file__).parents[2]
@@ -95,5 +95,5 @@ def test_a_home_that_cannot_be_written_is_one_line(
 
 
 def test_the_command_line_loads_nothing_heavy() -> None:
-    code = "import sys, zhiyun.cli; sys.exit(bool({'torch', 'dagster', 'psycopg', 'httpx'} & set(sys.modules)))"
+    code = "import sys, console.cli; sys.exit(bool({'torch', 'dagster', 'psycopg', 'httpx'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, env=os.environ, check=False).returncode == 0

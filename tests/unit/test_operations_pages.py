@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-import zhiyun.doctor.diagnosis  # noqa: F401  every check registers its kinds
+import console.doctor.diagnosis  # noqa: F401  every check registers its kinds
+from console.doctor.kinds import KINDS, Language, findings_markdown
 from tests.runbook_page import OPERATIONS, PAGES, REPOSITORY, cited, commands, without_fences
-from zhiyun.doctor.kinds import KINDS, Language, findings_markdown
 
 FINDINGS: dict[Language, Path] = {"en": OPERATIONS / "findings.md", "zh": OPERATIONS / "findings.zh-CN.md"}
 DOCUMENTS = sorted([*REPOSITORY.glob("README*.md"), *(REPOSITORY / "docs").rglob("*.md")])

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from console.doctor import site
 from embedded.attach import last_known, shell_environment
 from embedded.layout import Layout
 from embedded.services import Ports
 from tests.diagnosed import settings
-from zhiyun.doctor import site
 
 PORTS = Ports(serving=1, dagster=2, qdrant=3, postgres=4, redis=5, code=6)
 

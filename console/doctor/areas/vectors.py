@@ -14,15 +14,15 @@ import psycopg
 from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import ApiException, ResponseHandlingException
 
+from console.doctor.areas import network
+from console.doctor.areas.postgresql import impatient
+from console.doctor.kinds import PASTED, Finding, Kind, Unwell
+from console.doctor.site import Site
 from knowledge import model as retrieval_model
 from knowledge import modelling, releases
 from knowledge.collection import DENSE, PAYLOAD_INDEXES, release_filter
 from knowledge.database import DatabaseUnavailable, connect
 from knowledge.embedding import EmbeddingModelUnavailable
-from zhiyun.doctor import network
-from zhiyun.doctor.kinds import PASTED, Finding, Kind, Unwell
-from zhiyun.doctor.postgresql import impatient
-from zhiyun.doctor.site import Site
 from zhiyun.settings import EmbeddingSettings, QdrantSettings, load
 
 _SLOW_MS = 200.0

@@ -10,14 +10,14 @@ from pathlib import Path
 import psycopg
 from psycopg import conninfo, errors
 
+from console.doctor.areas.database_load import slow, troubles
+from console.doctor.areas.postgresql import connected, most_have, way
+from console.doctor.kinds import Finding, Kind, Unwell
+from console.doctor.site import Site
 from knowledge.database import Connection
 from orchestration.backups.recovery_point import BackupError
 from orchestration.backups.server import programs_for
 from orchestration.capacity import connections
-from zhiyun.doctor.database_load import slow, troubles
-from zhiyun.doctor.kinds import Finding, Kind, Unwell
-from zhiyun.doctor.postgresql import connected, most_have, way
-from zhiyun.doctor.site import Site
 from zhiyun.settings import CapacitySettings, DatabaseSettings, ServingSettings, load
 
 _OLDEST = 15
@@ -174,7 +174,7 @@ def _writes(connection: Connection, where: str) -> Iterator[Finding]:
 def _schema(connection: Connection, database: str) -> Generator[Finding, None, str]:
     from alembic.script import ScriptDirectory
 
-    scripts = ScriptDirectory(str(Path(__file__).parents[2] / "migrations"))
+    scripts = ScriptDirectory(str(Path(__file__).parents[3] / "migrations"))
     wanted = scripts.get_current_head()
     if connection.execute("SELECT to_regclass('schema_version')").fetchone() == (None,):
         yield NO_SCHEMA(database=database)

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import psycopg
 
+from console.doctor.kinds import Finding, Kind
 from knowledge.database import Connection
 from orchestration.maintenance import health, statements
 from orchestration.maintenance.report import duration
 from orchestration.maintenance.session import facts
-from zhiyun.doctor.kinds import Finding, Kind
 from zhiyun.settings import MaintenanceSettings, load
 
 _LONG_SECONDS = 5.0

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from dotenv import dotenv_values
 
+from console.doctor.kinds import Finding, Kind
+from console.doctor.site import Site, attempt
 from knowledge.sources import parse_sources
 from objects.places import parse_places
 from orchestration.backups.encryption import Keys
 from orchestration.backups.recovery_point import BackupError
 from orchestration.capacity import disk
-from zhiyun.doctor.kinds import Finding, Kind
-from zhiyun.doctor.site import Site, attempt
 from zhiyun.settings import (
     ALL,
     AlertSettings,

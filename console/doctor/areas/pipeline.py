@@ -11,11 +11,11 @@ import httpx
 import psycopg
 from prometheus_client import Metric
 
+from console.doctor.areas.postgresql import connected, impatient, way
+from console.doctor.kinds import Finding, Kind
+from console.doctor.site import Site
 from knowledge.database import DatabaseUnavailable, connect
 from serving.operations.dagster_figures import dagster_figures
-from zhiyun.doctor.kinds import Finding, Kind
-from zhiyun.doctor.postgresql import connected, impatient, way
-from zhiyun.doctor.site import Site
 from zhiyun.settings import AlertSettings, StackSettings, load
 
 _LOCATIONS = """{ workspaceOrError { __typename ... on PythonError { message } ... on Workspace { locationEntries {

@@ -10,9 +10,9 @@ from typing import Any
 
 import httpx
 
-from zhiyun.doctor import network
-from zhiyun.doctor.kinds import PASTED, Finding, Kind, Unwell
-from zhiyun.doctor.site import Site
+from console.doctor.areas import network
+from console.doctor.kinds import PASTED, Finding, Kind, Unwell
+from console.doctor.site import Site
 from zhiyun.settings import LlmSettings, load
 
 _SLOW_SHARE = 0.5  # of LLM_FIRST_TOKEN_TIMEOUT

@@ -13,7 +13,7 @@ from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from zhiyun.backup_commands import add_commands
+from console.backups import add_commands
 from zhiyun.settings import KnowledgeSettings, SettingsError, check_all, configuration_markdown, load
 
 
@@ -127,9 +127,9 @@ def _ingest(_: argparse.Namespace) -> int:
 
 
 def _doctor(chosen: argparse.Namespace) -> int:
-    from zhiyun.doctor import report
-    from zhiyun.doctor.diagnosis import AREAS, UNFINISHED, diagnose
-    from zhiyun.doctor.kinds import findings_markdown
+    from console.doctor import report
+    from console.doctor.diagnosis import AREAS, UNFINISHED, diagnose
+    from console.doctor.kinds import findings_markdown
 
     language = chosen.language or report.language_of(os.environ)
     unknown = [area for area in chosen.area if area not in AREAS]

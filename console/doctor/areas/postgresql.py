@@ -11,11 +11,11 @@ from pathlib import Path
 import psycopg
 from psycopg import conninfo
 
+from console.doctor.areas import network
+from console.doctor.kinds import Finding, Kind, Unwell
+from console.doctor.site import Site
 from knowledge.database import Connection
 from orchestration.capacity import connections
-from zhiyun.doctor import network
-from zhiyun.doctor.kinds import Finding, Kind, Unwell
-from zhiyun.doctor.site import Site
 from zhiyun.settings import DatabaseSettings, load
 
 _CONNECT_SECONDS = 5

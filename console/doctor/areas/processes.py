@@ -12,11 +12,11 @@ from pathlib import Path
 
 import psutil
 
+from console.doctor.kinds import Finding, Kind
+from console.doctor.site import Site, attempt
 from embedded.ports import is_free, reachable
 from embedded.processes import last_lines, session_members
 from embedded.status import status
-from zhiyun.doctor.kinds import Finding, Kind
-from zhiyun.doctor.site import Site, attempt
 from zhiyun.settings import ServingSettings, StackSettings, load
 
 _DID_NOT_START = "zhiyun did not start: "

@@ -9,8 +9,8 @@ from typing import Any
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from zhiyun.doctor.kinds import Finding, Kind, Unwell
-from zhiyun.doctor.site import Site
+from console.doctor.kinds import Finding, Kind, Unwell
+from console.doctor.site import Site
 
 _SECONDS = 10.0
 

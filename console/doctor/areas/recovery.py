@@ -10,6 +10,9 @@ from datetime import UTC, datetime, timedelta
 
 import psycopg
 
+from console.doctor.areas.postgresql import impatient
+from console.doctor.kinds import Finding, Kind, Severity, Unwell
+from console.doctor.site import Site
 from knowledge.database import DatabaseUnavailable, connect
 from objects.store import ObjectStoreError
 from orchestration.alarms.alert import Alert
@@ -18,9 +21,6 @@ from orchestration.backups.catalogue import Point
 from orchestration.backups.installation import installation
 from orchestration.backups.recovery_point import BackupError
 from orchestration.backups.tables import age_text, size_text
-from zhiyun.doctor.kinds import Finding, Kind, Severity, Unwell
-from zhiyun.doctor.postgresql import impatient
-from zhiyun.doctor.site import Site
 from zhiyun.settings import BackupSettings, SettingsError, load
 
 WELL = Kind(

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 
-from embedded.attach import exported
-from zhiyun.doctor import (
+from console.doctor import site
+from console.doctor.areas import (
     cache,
     chat,
     configuration,
@@ -21,11 +21,11 @@ from zhiyun.doctor import (
     pipeline,
     processes,
     recovery,
-    site,
     vectors,
 )
-from zhiyun.doctor.kinds import Finding, Kind, Unwell
-from zhiyun.doctor.site import Site
+from console.doctor.kinds import Finding, Kind, Unwell
+from console.doctor.site import Site
+from embedded.attach import exported
 from zhiyun.settings import SettingsError
 
 _SECONDS = 60.0

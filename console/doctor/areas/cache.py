@@ -13,10 +13,10 @@ from urllib.parse import urlsplit
 import redis
 from redis import exceptions
 
+from console.doctor.areas import network
+from console.doctor.kinds import Finding, Kind, Unwell
+from console.doctor.site import Site
 from orchestration.capacity import connections
-from zhiyun.doctor import network
-from zhiyun.doctor.kinds import Finding, Kind, Unwell
-from zhiyun.doctor.site import Site
 from zhiyun.settings import CapacitySettings, RedisSettings, load
 
 _FAR_MS = 20.0

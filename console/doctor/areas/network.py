@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from zhiyun.doctor.kinds import Finding, Kind, Unwell
+from console.doctor.kinds import Finding, Kind, Unwell
 
 _SECONDS = 5.0
 _FAR_MS = 100.0  # a connection within one site takes less than one; a question needs several, one after another

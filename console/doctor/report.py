@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from zhiyun.doctor.diagnosis import AREAS
-from zhiyun.doctor.kinds import SEVERITIES, SEVERITY_WORDS, Finding, Language, Severity
-from zhiyun.doctor.site import Site
+from console.doctor.diagnosis import AREAS
+from console.doctor.kinds import SEVERITIES, SEVERITY_WORDS, Finding, Language, Severity
+from console.doctor.site import Site
 
 _WIDTH = 110
 _SIGNS: Mapping[Severity, str] = {"ok": "✓", "note": "·", "warning": "!", "error": "✗"}
