@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from knowledge.decoding import NotText, decode
-from knowledge.markdown_blocks import front_matter
-from knowledge.markup import plain
 from knowledge.sources import IntakeError
-from knowledge.structure import blocks
+from knowledge.text.markdown import front_matter
+from knowledge.text.markup import plain
+from knowledge.text.structure import blocks
 from knowledge.webpages import PageError, declared_encoding, to_markdown
 
 PARSER = "1"  # raise it when the same bytes give another text

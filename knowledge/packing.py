@@ -10,9 +10,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from knowledge.blocks import Block
-from knowledge.markup import has_content
-from knowledge.sentences import parts, sentences
+from knowledge.text.blocks import Block
+from knowledge.text.markup import has_content
+from knowledge.text.sentences import parts, sentences
 
 _SENTENCE_FACTOR = 2  # a sentence is cut when it is longer than this many times the target
 _TAIL = 5  # the last piece joins the one before when it is shorter than a fifth of the target,

@@ -9,11 +9,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from knowledge.blocks import Block
 from knowledge.documents import Document
-from knowledge.markup import has_content, searchable
 from knowledge.packing import Piece, pack
-from knowledge.structure import blocks
+from knowledge.text.blocks import Block
+from knowledge.text.markup import has_content, searchable
+from knowledge.text.structure import blocks
 
 RULES = "1"  # raise it when the same text gives other passages, or other indexed text
 

@@ -7,12 +7,12 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from knowledge.blocks import HEADING_CHARS, Block
 from knowledge.documents import Document
-from knowledge.markdown_blocks import front_matter
-from knowledge.markup import has_content
 from knowledge.passages import Passage
-from knowledge.structure import blocks
+from knowledge.text.blocks import HEADING_CHARS, Block
+from knowledge.text.markdown import front_matter
+from knowledge.text.markup import has_content
+from knowledge.text.structure import blocks
 
 SENTENCE_END = re.compile(
     r"[。！？；…!?.;][」』”’）》】〉］｝)\]}\"'*_`~]*(?:\([^()\n]*\))?[」』”’）》】）)\"'*_`]*\s*\Z"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from knowledge.blocks import Block
+from knowledge.text.blocks import Block
 
 _HEADING_CHARS = 40
 _LINE = re.compile(r"[^\r\n]*(?:\r\n?|\n|\Z)")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from knowledge.blocks import Block
-from knowledge.markdown_blocks import markdown_blocks
-from knowledge.plain_blocks import plain_blocks
+from knowledge.text.blocks import Block
+from knowledge.text.markdown import markdown_blocks
+from knowledge.text.plain import plain_blocks
 
 
 def blocks(text: str, media_type: str) -> Iterator[Block]:

@@ -10,8 +10,8 @@ from functools import cache
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from knowledge.blocks import HEADING_CHARS, Block, Kind
-from knowledge.markup import plain
+from knowledge.text.blocks import HEADING_CHARS, Block, Kind
+from knowledge.text.markup import plain
 
 # The parser needs about a kilobyte for each line: a long text is parsed in parts, so that 20 MB stay below 1 GB.
 _PART = 100_000
