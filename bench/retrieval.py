@@ -25,7 +25,7 @@ from bench.results import Row
 from bench.services import REPOSITORY, vector_store
 from knowledge import model as retrieval_model
 from knowledge.collection import CURRENT, Collections, Point
-from knowledge.documents import Document, parse
+from knowledge.documents.document import Document, parse
 from knowledge.evaluation import halves, load_golden
 from knowledge.fusion import Judged, fit_weight
 from knowledge.lexical import tokenize

@@ -73,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _up(_: argparse.Namespace) -> int:
     from embedded.stack import up
-    from knowledge.sources import parse_sources
+    from knowledge.documents.sources import parse_sources
 
     parse_sources(load(KnowledgeSettings).sources)  # a mistake in it stops the start, as one in any other setting
     return up()

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from knowledge.database import Connection
-from knowledge.documents import Document
+from knowledge.documents.document import Document
 from knowledge.passages import RULES, cut
 from zhiyun.settings import KnowledgeSettings
 

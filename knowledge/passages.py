@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from knowledge.documents import Document
+from knowledge.documents.document import Document
 from knowledge.packing import Piece, pack
 from knowledge.text.blocks import Block
 from knowledge.text.markup import has_content, searchable

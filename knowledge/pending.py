@@ -11,7 +11,7 @@ from knowledge import releases
 from knowledge.collection import Collections, VectorStoreUnavailable
 from knowledge.cutting import passage_rules
 from knowledge.database import Connection, DatabaseUnavailable, connect
-from knowledge.sources import parse_sources, signature
+from knowledge.documents.sources import parse_sources, signature
 from zhiyun.settings import (
     DatabaseSettings,
     EmbeddingSettings,

@@ -7,7 +7,7 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from knowledge.documents import Document
+from knowledge.documents.document import Document
 from knowledge.passages import Passage
 from knowledge.text.blocks import HEADING_CHARS, Block
 from knowledge.text.markdown import front_matter

@@ -1,7 +1,7 @@
 """A place where files of the file store are, whatever it is: the words that a backup and a restore use for it.
 
 A place can be looked through, read and written to, so a backup reads from what a restore writes to. Paths are relative,
-with forward slashes, and text that JSON can hold (`knowledge.sources.storable`).
+with forward slashes, and text that JSON can hold (`knowledge.documents.sources.storable`).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from knowledge.sources import as_on_disk
+from knowledge.documents.sources import as_on_disk
 from orchestration.backups.recovery_point import PointDamaged
 
 

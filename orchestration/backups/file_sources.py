@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TypeAlias
 
-from knowledge.sources import as_on_disk, parse_sources, storable
+from knowledge.documents.sources import as_on_disk, parse_sources, storable
 from objects.places import open_store, parse_places
 from objects.store import ObjectMissing, ObjectStore
 from orchestration.backups.file_place import FileChanged, Files, Found, checked_path

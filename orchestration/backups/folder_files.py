@@ -10,7 +10,7 @@ import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from knowledge.sources import as_on_disk, storable
+from knowledge.documents.sources import as_on_disk, storable
 from orchestration.backups.file_place import FileChanged, FileProblem, Found, PlaceMissing, checked_path
 from orchestration.backups.recovery_point import BackupError
 

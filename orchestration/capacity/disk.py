@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from knowledge.sources import parse_sources
+from knowledge.documents.sources import parse_sources
 from zhiyun.settings import CapacitySettings, KnowledgeSettings, LogSettings, SettingsError, StackSettings, load
 
 Level: TypeAlias = Literal["ok", "warning", "serious", "critical"]

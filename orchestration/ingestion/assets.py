@@ -5,11 +5,12 @@ from typing import Any
 
 import dagster as dg
 
-from knowledge import cutting, intake, modelling, pruning, releases, vectors
+from knowledge import cutting, modelling, pruning, releases, vectors
 from knowledge.collection import VectorStoreUnavailable
 from knowledge.database import AnotherWriter, DatabaseUnavailable
+from knowledge.documents import intake
+from knowledge.documents.sources import parse_sources
 from knowledge.embedding import EmbeddingModelUnavailable
-from knowledge.sources import parse_sources
 from orchestration.capacity.guard import NoRoom, room_to_work
 from orchestration.failures import sentences
 from orchestration.ingestion import progress, quality, scans

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from time import monotonic
 
-from knowledge.intake import Failure
+from knowledge.documents.intake import Failure
 
 _SECONDS = 5.0
 _ROWS = 200

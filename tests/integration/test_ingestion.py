@@ -190,7 +190,9 @@ def test_one_missing_source_does_not_keep_the_others_from_being_taken_in(
 def test_a_file_that_changes_while_it_is_read_is_left_for_the_next_run(
     knowledge_base: KnowledgeBase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("knowledge.sources._BLOCK", 1)  # so that reading takes a while, also on a busy machine
+    monkeypatch.setattr(
+        "knowledge.documents.sources._BLOCK", 1
+    )  # so that reading takes a while, also on a busy machine
     knowledge_base.write("billing.md", BILLING)
     file = knowledge_base.write("busy.md", "# 忙\n\n" + "内容。\n\n" * 50_000)
     # Another process, so that it writes in the middle of a read.
@@ -235,8 +237,8 @@ def test_a_candidate_that_a_crash_left_is_discarded_by_the_next_run(knowledge_ba
     knowledge_base.write("limits.md", LIMITS)
     # Everything a run does up to the candidate, and then nothing more: as after kill -9.
     with connect(DatabaseSettings()) as connection:
-        from knowledge.intake import take_in
-        from knowledge.sources import parse_sources
+        from knowledge.documents.intake import take_in
+        from knowledge.documents.sources import parse_sources
 
         settings = KnowledgeSettings()
         take_in(connection, parse_sources(settings.sources), settings.max_file_mb, lambda _: None)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from knowledge.documents import Document, UnreadableDocument, parse
+from knowledge.documents.document import Document, UnreadableDocument, parse
 from knowledge.passages import Passage, cut
 from tests.passage_promises import check, torn
 

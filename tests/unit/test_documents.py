@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from knowledge.documents import UnreadableDocument, parse
-from knowledge.sources import IntakeError
+from knowledge.documents.document import UnreadableDocument, parse
+from knowledge.documents.sources import IntakeError
 
 CHINESE = "# 退款说明\n\n七天内可以全额退款，超过七天按比例退款。订单号 10086。\n"
 TRADITIONAL = "退款說明：七天內可以全額退款，超過七天按比例退款。請聯絡客服人員處理您的訂單問題。"

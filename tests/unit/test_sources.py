@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from knowledge.sources import (
+from knowledge.documents.sources import (
     IntakeError,
     Scan,
     Source,

@@ -11,7 +11,7 @@ from dotenv import dotenv_values
 
 from console.doctor.kinds import Finding, Kind
 from console.doctor.site import Site, attempt
-from knowledge.sources import parse_sources
+from knowledge.documents.sources import parse_sources
 from objects.places import parse_places
 from orchestration.backups.encryption import Keys
 from orchestration.backups.recovery_point import BackupError

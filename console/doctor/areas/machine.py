@@ -14,7 +14,7 @@ import psutil
 
 from console.doctor.kinds import Finding, Kind
 from console.doctor.site import Site, attempt
-from knowledge.sources import parse_sources
+from knowledge.documents.sources import parse_sources
 from orchestration.capacity import disk, memory
 from zhiyun.settings import BackupSettings, CapacitySettings, KnowledgeSettings, load
 

@@ -12,12 +12,12 @@ import re
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from knowledge.decoding import NotText, decode
-from knowledge.sources import IntakeError
+from knowledge.documents.encodings import NotText, decode
+from knowledge.documents.sources import IntakeError
+from knowledge.documents.webpages import PageError, declared_encoding, to_markdown
 from knowledge.text.markdown import front_matter
 from knowledge.text.markup import plain
 from knowledge.text.structure import blocks
-from knowledge.webpages import PageError, declared_encoding, to_markdown
 
 PARSER = "1"  # raise it when the same bytes give another text
 

@@ -10,9 +10,18 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from knowledge import documents
 from knowledge.database import Connection
-from knowledge.sources import IntakeError, Scan, Source, SourceFile, SourceUnavailable, UnreadableFile, read_bytes, scan
+from knowledge.documents.document import PARSER, Document, parse
+from knowledge.documents.sources import (
+    IntakeError,
+    Scan,
+    Source,
+    SourceFile,
+    SourceUnavailable,
+    UnreadableFile,
+    read_bytes,
+    scan,
+)
 
 Progress = Callable[[str], None]
 
@@ -92,7 +101,7 @@ def take_in(connection: Connection, sources: Sequence[Source], max_mb: float, pr
             if item.reason is not None:
                 raise UnreadableFile(item.reason)
             raw = read_bytes(item.file, max_mb)
-            document = documents.parse(raw, item.file.path)
+            document = parse(raw, item.file.path)
         except IntakeError as error:
             _quarantine(connection, item, str(error))
             failed.append(Failure(uri, str(error)))
@@ -143,12 +152,12 @@ def _stage(connection: Connection, looked: Sequence[_Looked]) -> set[str]:
         WHERE d.uri IS NULL OR d.status = 'removed' OR s.sha256 IS NULL
            OR d.sha256 IS DISTINCT FROM s.sha256 OR d.parser IS DISTINCT FROM %s
         """,
-        (documents.PARSER,),
+        (PARSER,),
     )
     return {row[0] for row in rows}
 
 
-def _store(connection: Connection, file: SourceFile, document: documents.Document) -> None:
+def _store(connection: Connection, file: SourceFile, document: Document) -> None:
     with connection.transaction():
         row = connection.execute(
             """
@@ -157,7 +166,7 @@ def _store(connection: Connection, file: SourceFile, document: documents.Documen
             ON CONFLICT (sha256, media_type, parser, title) DO UPDATE SET note = excluded.note
             RETURNING id
             """,
-            (document.sha256, document.media_type, documents.PARSER, document.title, document.encoding, document.note,
+            (document.sha256, document.media_type, PARSER, document.title, document.encoding, document.note,
              document.text),
         ).fetchone()  # fmt: skip
         assert row is not None
@@ -168,7 +177,7 @@ def _store(connection: Connection, file: SourceFile, document: documents.Documen
             ON CONFLICT (uri) DO UPDATE SET status = 'current', reason = NULL, size = excluded.size,
                 sha256 = excluded.sha256, parser = excluded.parser, content_id = excluded.content_id, changed_at = now()
             """,
-            (file.uri, file.source, file.path, file.size, document.sha256, documents.PARSER, row[0]),
+            (file.uri, file.source, file.path, file.size, document.sha256, PARSER, row[0]),
         )
 
 
@@ -180,7 +189,7 @@ def _quarantine(connection: Connection, item: _Looked, reason: str) -> None:
         ON CONFLICT (uri) DO UPDATE SET status = 'failed', reason = excluded.reason, size = excluded.size,
             sha256 = excluded.sha256, parser = excluded.parser, changed_at = now()
         """,
-        (item.file.uri, item.file.source, item.file.path, reason, item.file.size, item.sha256, documents.PARSER),
+        (item.file.uri, item.file.source, item.file.path, reason, item.file.size, item.sha256, PARSER),
     )
 
 
