@@ -23,13 +23,13 @@ from qdrant_client import QdrantClient
 
 from bench.results import Row
 from bench.services import REPOSITORY, vector_store
-from knowledge import model as retrieval_model
 from knowledge.collection import CURRENT, Collections, Point
 from knowledge.documents.document import Document, parse
 from knowledge.evaluation import halves, load_golden
-from knowledge.fusion import Judged, fit_weight
-from knowledge.lexical import tokenize
-from knowledge.model import RetrievalModel
+from knowledge.models import retrieval_model
+from knowledge.models.fusion import Judged, fit_weight
+from knowledge.models.lexical import tokenize
+from knowledge.models.retrieval_model import RetrievalModel
 from knowledge.passages import cut
 from knowledge.retrieval import Found, gathered, judged, ranked, searches
 from zhiyun.settings import EmbeddingSettings, KnowledgeSettings, QdrantSettings, RetrievalSettings

@@ -10,7 +10,7 @@ from knowledge.collection import Collections
 from knowledge.retrieval import Found
 
 if TYPE_CHECKING:
-    from knowledge.model import RetrievalModel
+    from knowledge.models.retrieval_model import RetrievalModel
 
 _QUESTIONS_AT_ONCE = 16
 

@@ -16,7 +16,7 @@ from qdrant_client import QdrantClient, models
 from qdrant_client.conversions.common_types import QueryResponse
 from qdrant_client.http.exceptions import ApiException, ResponseHandlingException
 
-from knowledge.lexical import SparseVector
+from knowledge.models.lexical import SparseVector
 from zhiyun.settings import QdrantSettings
 
 CURRENT = 2147483647  # `removed_in` of what has not been removed

@@ -12,9 +12,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from knowledge.lexical import CJK_RUN, NAME, characters, name_tokens, tokenize, words
-from knowledge.lexicon import Lexicon
-from knowledge.questions import content, is_empty_talk
+from knowledge.models.lexical import CJK_RUN, NAME, characters, name_tokens, tokenize, words
+from knowledge.models.lexicon import Lexicon
+from knowledge.models.questions import content, is_empty_talk
 
 _BIAS = -3.7
 _WEIGHTS = (1.25, 1.25, 4.0, 2.5)

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
-from knowledge.fusion import Judged, first_rank
+from knowledge.models.fusion import Judged, first_rank
 
 
 class GoldenSetError(ValueError):

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, LiteralString
 from uuid import UUID
 
-from knowledge import vectors
 from knowledge.collection import Collections, Point
 from knowledge.database import Connection
-from knowledge.lexical import tokenize
+from knowledge.models import vectors
+from knowledge.models.lexical import tokenize
 
 if TYPE_CHECKING:
-    from knowledge.model import RetrievalModel
+    from knowledge.models.retrieval_model import RetrievalModel
 
 BATCH = 512
 

@@ -15,7 +15,7 @@ from knowledge.database import Connection
 from knowledge.filling import fill, refill, same_points
 
 if TYPE_CHECKING:
-    from knowledge.model import RetrievalModel
+    from knowledge.models.retrieval_model import RetrievalModel
 
 Load = Callable[[str], "RetrievalModel"]
 

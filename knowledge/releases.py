@@ -18,7 +18,7 @@ from knowledge.database import Connection
 from knowledge.filling import BATCH, alive, fill, points_of, refill
 
 if TYPE_CHECKING:
-    from knowledge.model import RetrievalModel
+    from knowledge.models.retrieval_model import RetrievalModel
 
 # Passages that the documents at hand should have, and those that are open in the collection.
 _WANTED = """

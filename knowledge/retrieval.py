@@ -16,16 +16,16 @@ from qdrant_client.http.exceptions import ApiException, ResponseHandlingExceptio
 
 from knowledge.collection import DENSE, LEXICAL, release_filter
 from knowledge.confidence import Question
-from knowledge.fusion import DEFAULT_WEIGHT, Judged, fuse
-from knowledge.lexical import SparseVector, tokenize
-from knowledge.questions import is_identifier, question_tokens
+from knowledge.models.fusion import DEFAULT_WEIGHT, Judged, fuse
+from knowledge.models.lexical import SparseVector, tokenize
+from knowledge.models.questions import is_identifier, question_tokens
 from zhiyun.settings import RetrievalSettings
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from knowledge.model import RetrievalModel
+    from knowledge.models.retrieval_model import RetrievalModel
 
 _BESIDE = 0.5  # of the threshold, for evidence beside evidence that passes it
 _FRESH = 1.0  # seconds that the live state is believed

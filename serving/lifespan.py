@@ -15,7 +15,7 @@ from litestar.di import Provide
 from qdrant_client import AsyncQdrantClient
 from redis.asyncio import BlockingConnectionPool, Redis
 
-from knowledge.lexical import tokenize
+from knowledge.models.lexical import tokenize
 from knowledge.retrieval import NoLiveRelease, VectorStoreDown
 from serving.chat.activity import Activity
 from serving.chat.answering import Answering, ModelUnavailable, Retrieves

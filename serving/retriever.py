@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from qdrant_client import AsyncQdrantClient
 
-from knowledge import database, model, modelling
-from knowledge.embedding import EmbeddingModelUnavailable
-from knowledge.model import RetrievalModel
+from knowledge import database
+from knowledge.models import registry, retrieval_model
+from knowledge.models.embedding import EmbeddingModelUnavailable
+from knowledge.models.retrieval_model import RetrievalModel
 from knowledge.retrieval import Retriever
 from serving.chat.answering import ModelUnavailable, Retrieves
 from serving.configuration import Configuration
@@ -16,17 +17,17 @@ def open_retriever(configuration: Configuration, qdrant: AsyncQdrantClient) -> R
     """A retriever over the live collection. It raises ModelUnavailable too."""
 
     def load_model(fingerprint: str) -> RetrievalModel:
-        folder = modelling.models_dir() / fingerprint
+        folder = registry.models_dir() / fingerprint
         try:
             if folder.exists():
-                return model.load(folder)
+                return retrieval_model.load(folder)
             with database.connect(configuration.database) as connection:
-                return modelling.load_model(connection, fingerprint)
+                return registry.load_model(connection, fingerprint)
         except (
             OSError,
             EmbeddingModelUnavailable,
             database.DatabaseUnavailable,
-            modelling.ModelMissing,
+            registry.ModelMissing,
         ) as error:
             raise ModelUnavailable(str(error)) from error
 

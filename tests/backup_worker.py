@@ -13,7 +13,7 @@ PART = 256 << 10
 """Bytes of a part of an upload: so few that a dump of some MB has several."""
 _IMPORTED = [
     "tests.backup_worker", "orchestration.backups.making", "boto3.session", "botocore.config", "qdrant_client",
-    "zstandard", "pyrage", "objects.s3_uploads", "knowledge.static_model", "torch",
+    "zstandard", "pyrage", "objects.s3_uploads", "knowledge.models.static_embedding", "torch",
 ]  # fmt: skip
 
 

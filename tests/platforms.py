@@ -19,8 +19,8 @@ import pytest
 from psycopg import sql
 
 from embedded.postgres import Cluster
-from knowledge import modelling
 from knowledge.collection import Collections
+from knowledge.models import registry
 from orchestration.backups import golden, making
 from orchestration.backups.installation import Installation, installation
 from orchestration.backups.progress import Logged
@@ -103,7 +103,7 @@ class Platform(KnowledgeBase):
         try:
             told = self.client.get_collection(self.alias).config.metadata or {}
             with psycopg.connect(self.database_url) as connection:
-                model = modelling.load_model(connection, told["fingerprint"])
+                model = registry.load_model(connection, told["fingerprint"])
             weight = told["fusion_weight"]
             found = golden.ask(collections, model, told["collection"], told["live_release"], weight, QUESTIONS)
             # Of the orders many are as good as each other: chance decides which of them follow.

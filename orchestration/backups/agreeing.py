@@ -6,8 +6,9 @@ import os
 import subprocess
 import sys
 
-from knowledge import modelling, recovery
+from knowledge import recovery
 from knowledge.database import Connection
+from knowledge.models import registry
 from orchestration.backups import vectors_restore
 from orchestration.backups.installation import Installation
 from orchestration.backups.recovery_point import BackupError
@@ -23,8 +24,8 @@ def agree(inst: Installation, catalog: Connection, restored: vectors_restore.Res
     """
     collections = inst.collections()
 
-    def load_model(fingerprint: str) -> modelling.RetrievalModel:
-        return modelling.load_model(catalog, fingerprint)
+    def load_model(fingerprint: str) -> registry.RetrievalModel:
+        return registry.load_model(catalog, fingerprint)
 
     keep, say = inst.knowledge.releases_kept, inst.progress.say
     try:

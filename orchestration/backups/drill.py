@@ -8,7 +8,7 @@ from pathlib import Path
 
 from knowledge.collection import VectorStoreUnavailable
 from knowledge.database import DatabaseUnavailable
-from knowledge.modelling import ModelMissing
+from knowledge.models.registry import ModelMissing
 from objects.store import ObjectStoreError
 from orchestration.backups import catalogue, files_reading, golden, leftovers, new_database, vectors_restore
 from orchestration.backups.golden import Compared

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 import msgspec
 import psycopg
 
-from knowledge import modelling, releases
+from knowledge import releases
 from knowledge.batch_search import found_for
 from knowledge.collection import Collections
 from knowledge.database import Connection
 from knowledge.evaluation import GoldenSetError, load_golden
+from knowledge.models import registry
 from knowledge.retrieval import Evidence, ranked
 from objects.store import ObjectStore
 from orchestration.backups.attempts import Attempt
@@ -24,7 +25,7 @@ from orchestration.backups.streams import read_blob, write_blob
 from zhiyun.settings import RetrievalSettings, load
 
 if TYPE_CHECKING:
-    from knowledge.model import RetrievalModel
+    from knowledge.models.retrieval_model import RetrievalModel
 
 _FIRST = 5  # passages of an answer that are compared
 _ENOUGH = 0.98
@@ -75,7 +76,7 @@ def capture(inst: Installation, one: Attempt) -> GoldenPart | None:
                 "no golden questions are in this point: " + ("nothing is live" if questions else "there are none")
             )
             return None
-        model = modelling.load_model(catalog, live.fingerprint)
+        model = registry.load_model(catalog, live.fingerprint)
     collections = inst.collections()
     if not collections.exists(live.collection):  # when vectors are lost, conversations are to be backed up all the same
         inst.progress.say(
@@ -107,7 +108,7 @@ def replay(
     live = releases.live(catalog)
     if live is None:
         return Compared(len(before), 0, 0, tuple(answer.question for answer in before))
-    model = modelling.load_model(catalog, live.fingerprint, models)
+    model = registry.load_model(catalog, live.fingerprint, models)
     collection = names.get(live.collection, live.collection)
     questions = [answer.question for answer in before]
     after = ask(inst.collections(), model, collection, live.number, live.fusion_weight, questions)

@@ -15,8 +15,8 @@ import psycopg
 
 from knowledge.collection import VectorStoreUnavailable
 from knowledge.database import AnotherWriter, DatabaseUnavailable, writer
-from knowledge.embedding import EmbeddingModelUnavailable
-from knowledge.modelling import ModelMissing
+from knowledge.models.embedding import EmbeddingModelUnavailable
+from knowledge.models.registry import ModelMissing
 from objects.store import ObjectStore, ObjectStoreError
 from orchestration.backups import catalogue, copying, files, golden, inventory, postgres_part, retention, vectors
 from orchestration.backups.attempts import Attempt, By, attempt

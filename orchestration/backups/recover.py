@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from knowledge import modelling, recovery
+from knowledge import recovery
+from knowledge.models import registry
 from orchestration.backups import (
     catalogue,
     files_reading,
@@ -117,8 +118,8 @@ def _vectors(
     """Restore the collections, or write them from the database where their snapshots do not fit; gives their names here."""
     collections = inst.collections()
 
-    def load_model(fingerprint: str) -> modelling.RetrievalModel:
-        return modelling.load_model(catalog, fingerprint)
+    def load_model(fingerprint: str) -> registry.RetrievalModel:
+        return registry.load_model(catalog, fingerprint)
 
     keep, say = inst.knowledge.releases_kept, inst.progress.say
     with Node(inst.qdrant) as node:

@@ -5,12 +5,13 @@ from typing import Any
 
 import dagster as dg
 
-from knowledge import cutting, modelling, pruning, releases, vectors
+from knowledge import cutting, pruning, releases
 from knowledge.collection import VectorStoreUnavailable
 from knowledge.database import AnotherWriter, DatabaseUnavailable
 from knowledge.documents import intake
 from knowledge.documents.sources import parse_sources
-from knowledge.embedding import EmbeddingModelUnavailable
+from knowledge.models import registry, vectors
+from knowledge.models.embedding import EmbeddingModelUnavailable
 from orchestration.capacity.guard import NoRoom, room_to_work
 from orchestration.failures import sentences
 from orchestration.ingestion import progress, quality, scans
@@ -23,7 +24,7 @@ _COMMON: dict[str, Any] = {
     "pool": "knowledge",  # its limit of one keeps two ingestions from running at once
 }
 _EXPECTED = (
-    intake.NothingToTakeIn, modelling.NoPassages, modelling.ModelMissing, EmbeddingModelUnavailable, AnotherWriter,
+    intake.NothingToTakeIn, registry.NoPassages, registry.ModelMissing, EmbeddingModelUnavailable, AnotherWriter,
     DatabaseUnavailable, VectorStoreUnavailable, SettingsError, NoRoom,
 )  # fmt: skip
 
@@ -44,7 +45,7 @@ def source_documents(context: dg.AssetExecutionContext, stores: Stores) -> dg.Ma
     with sentences(*_EXPECTED):
         room_to_work(load(CapacitySettings))  # the chat needs what is left
     with sentences(*_EXPECTED), stores.writing() as connection, stores.collections() as collections:
-        for sentence in releases.reconcile(connection, collections, lambda f: modelling.load_model(connection, f)):
+        for sentence in releases.reconcile(connection, collections, lambda f: registry.load_model(connection, f)):
             context.log.warning(sentence)
         settings = load(KnowledgeSettings)
         scan = scans.begin(connection, settings, load(EmbeddingSettings), context.run.run_id)
@@ -94,7 +95,7 @@ def retrieval_model(context: dg.AssetExecutionContext, stores: Stores) -> dg.Mat
     """The dense model and the word frequencies; with EMBEDDING_MODEL=corpus it is trained on the passages themselves."""
     with sentences(*_EXPECTED), stores.writing() as connection:
         rules = cutting.passage_rules(load(KnowledgeSettings))
-        chosen = modelling.choose(connection, load(EmbeddingSettings), rules, _say(context))
+        chosen = registry.choose(connection, load(EmbeddingSettings), rules, _say(context))
     if chosen.reason:
         context.log.info(f"a new model was made: {chosen.reason}")
     return dg.MaterializeResult(
@@ -108,7 +109,7 @@ def passage_vectors(context: dg.AssetExecutionContext, stores: Stores) -> dg.Mat
     """A dense vector for each passage, computed once for its text and model."""
     with sentences(*_EXPECTED), stores.writing() as connection:
         rules = cutting.passage_rules(load(KnowledgeSettings))
-        model = modelling.chosen_model(connection, rules)
+        model = registry.chosen_model(connection, rules)
         done = vectors.embed_new(connection, model.embedder, rules, _say(context))
     context.log.info(f"{done.embedded} passages embedded, {done.reused} vectors were there already")
     return dg.MaterializeResult(
@@ -141,7 +142,7 @@ def candidate_release(context: dg.AssetExecutionContext, stores: Stores) -> dg.M
     with sentences(*_EXPECTED), stores.writing() as connection, stores.collections() as collections:
         settings = load(KnowledgeSettings)
         rules = cutting.passage_rules(settings)
-        model = modelling.chosen_model(connection, rules)
+        model = registry.chosen_model(connection, rules)
         built = releases.build(connection, collections, model, rules, _say(context), run_id=context.run.run_id)
         if built is None:
             current = releases.live(connection)

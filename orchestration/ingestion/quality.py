@@ -12,8 +12,8 @@ from knowledge.batch_search import found_for
 from knowledge.collection import Collections
 from knowledge.database import Connection
 from knowledge.evaluation import GoldenSetError, answers, golden_hash, halves, load_golden
-from knowledge.fusion import Judged, fit_weight
-from knowledge.model import RetrievalModel
+from knowledge.models.fusion import Judged, fit_weight
+from knowledge.models.retrieval_model import RetrievalModel
 from knowledge.releases import Release
 from zhiyun.settings import KnowledgeSettings
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from knowledge.lexical import tokenize
+from knowledge.models.lexical import tokenize
 from knowledge.retrieval import Evidence
 
 Kind: TypeAlias = Literal["sentence", "item", "steps", "row", "code", "heading"]

@@ -12,7 +12,7 @@ import pytest
 from qdrant_client import AsyncQdrantClient
 
 from knowledge.collection import CURRENT, Collections, Live, Point, VectorStoreUnavailable
-from knowledge.lexical import SparseVector
+from knowledge.models.lexical import SparseVector
 from knowledge.retrieval import gathered, requests
 from zhiyun.settings import QdrantSettings
 

@@ -226,9 +226,10 @@ def test_a_lost_vector_store_is_filled_again_without_embedding(knowledge_base: K
 
 
 def test_a_candidate_that_a_crash_left_is_discarded_by_the_next_run(knowledge_base: KnowledgeBase) -> None:
-    from knowledge import cutting, modelling, releases
+    from knowledge import cutting, releases
     from knowledge.collection import Collections
     from knowledge.database import connect
+    from knowledge.models import registry
     from zhiyun.settings import DatabaseSettings, KnowledgeSettings, QdrantSettings
 
     knowledge_base.write("billing.md", BILLING)
@@ -244,7 +245,7 @@ def test_a_candidate_that_a_crash_left_is_discarded_by_the_next_run(knowledge_ba
         take_in(connection, parse_sources(settings.sources), settings.max_file_mb, lambda _: None)
         cutting.cut_new(connection, settings, lambda _: None)
         rules = cutting.passage_rules(settings)
-        model = modelling.chosen_model(connection, rules)
+        model = registry.chosen_model(connection, rules)
         assert releases.build(connection, Collections(QdrantSettings()), model, rules, lambda _: None)
     assert knowledge_base.live_passages() == before
     result = knowledge_base.ingest()

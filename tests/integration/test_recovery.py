@@ -12,10 +12,11 @@ import pytest
 from psycopg import sql
 
 from embedded import postgres
-from knowledge import modelling, recovery, releases
+from knowledge import recovery, releases
 from knowledge.collection import Collections
 from knowledge.database import Connection, connect
-from knowledge.embedding import Embedder
+from knowledge.models import registry
+from knowledge.models.embedding import Embedder
 from orchestration.backups import golden, vectors, vectors_restore
 from orchestration.backups.recovery_point import VectorsPart
 from tests.knowledge_base import KnowledgeBase, failures
@@ -73,7 +74,7 @@ def write_all(base: KnowledgeBase) -> None:
 
 
 def load(connection: Connection) -> recovery.Load:
-    return partial(modelling.load_model, connection)
+    return partial(registry.load_model, connection)
 
 
 def silent(_: str) -> None:
@@ -94,7 +95,7 @@ def test_a_restore_under_another_name_answers_the_same_and_is_where_the_next_rel
     def ask(models: Path | None = None) -> list[golden.Answer]:
         live = releases.live(connection)
         assert live
-        model = modelling.load_model(connection, live.fingerprint, models)
+        model = registry.load_model(connection, live.fingerprint, models)
         found = golden.ask(collections, model, live.collection, live.number, live.fusion_weight, list(questions))
         return list(found)
 

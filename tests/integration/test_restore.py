@@ -12,7 +12,7 @@ import pytest
 from psycopg import sql
 
 from knowledge.collection import CURRENT
-from knowledge.embedding import Embedder
+from knowledge.models.embedding import Embedder
 from orchestration.backups import keeping, making, restore
 from orchestration.backups.recovery_point import BackupError
 from tests.conftest import migrate

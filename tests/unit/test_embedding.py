@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from knowledge.embedding import (
+from knowledge.models.embedding import (
     EmbeddingModelUnavailable,
     TransformerEmbedder,
     batches,

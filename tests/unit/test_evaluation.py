@@ -7,7 +7,7 @@ import json
 import pytest
 
 from knowledge.evaluation import GoldenSetError, answers, golden_hash, halves, load_golden, quality
-from knowledge.fusion import Judged
+from knowledge.models.fusion import Judged
 
 
 def test_the_numbers_are_those_of_the_textbook() -> None:

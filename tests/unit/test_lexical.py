@@ -6,9 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from knowledge.lexical import Bm25, index_of, tokenize
-from knowledge.lexicon import Lexicon
-from knowledge.questions import content, is_empty_talk, is_identifier, question_tokens
+from knowledge.models.lexical import Bm25, index_of, tokenize
+from knowledge.models.lexicon import Lexicon
+from knowledge.models.questions import content, is_empty_talk, is_identifier, question_tokens
 
 
 def test_traditional_full_width_and_capital_letters_are_the_same_words() -> None:

@@ -7,7 +7,7 @@ import dataclasses
 from hypothesis import given
 from hypothesis import strategies as st
 
-from knowledge.lexical import tokenize
+from knowledge.models.lexical import tokenize
 from knowledge.retrieval import Evidence
 from serving.chat import extractive
 

@@ -9,10 +9,10 @@ import random
 import numpy as np
 import pytest
 
-from knowledge import model as retrieval_model
-from knowledge.embedding import EmbeddingModelUnavailable
-from knowledge.static_model import StaticModel
-from knowledge.static_training import Plan, train
+from knowledge.models import retrieval_model
+from knowledge.models.embedding import EmbeddingModelUnavailable
+from knowledge.models.static_embedding import StaticModel
+from knowledge.models.static_training import Plan, train
 from zhiyun.settings import EmbeddingSettings
 
 THINGS = ["发票", "退款", "短信", "订单", "密码", "套餐", "导出", "接口", "物流", "会员"]

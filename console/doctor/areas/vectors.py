@@ -18,11 +18,11 @@ from console.doctor.areas import network
 from console.doctor.areas.postgresql import impatient
 from console.doctor.kinds import PASTED, Finding, Kind, Unwell
 from console.doctor.site import Site
-from knowledge import model as retrieval_model
-from knowledge import modelling, releases
+from knowledge import releases
 from knowledge.collection import DENSE, PAYLOAD_INDEXES, release_filter
 from knowledge.database import DatabaseUnavailable, connect
-from knowledge.embedding import EmbeddingModelUnavailable
+from knowledge.models import registry, retrieval_model
+from knowledge.models.embedding import EmbeddingModelUnavailable
 from zhiyun.settings import EmbeddingSettings, QdrantSettings, load
 
 _SLOW_MS = 200.0
@@ -227,15 +227,15 @@ def _record(release: int) -> Iterator[Finding]:
 
 
 def _model(info: models.CollectionInfo, collection: str, fingerprint: str) -> Iterator[Finding]:
-    folder = modelling.models_dir() / fingerprint
+    folder = registry.models_dir() / fingerprint
     try:
         if not folder.exists():
             with connect(impatient(), "zhiyun doctor") as connection:
-                modelling.load_model(connection, fingerprint)
+                registry.load_model(connection, fingerprint)
         config = retrieval_model.read_config(folder)
     except (DatabaseUnavailable, psycopg.Error):
         return  # the area of the database tells it; the model itself may be well there
-    except (OSError, ValueError, EmbeddingModelUnavailable, modelling.ModelMissing) as error:
+    except (OSError, ValueError, EmbeddingModelUnavailable, registry.ModelMissing) as error:
         raise Unwell(NO_MODEL(fingerprint=fingerprint, reason=_words(error))) from None
     used, wanted = str(config["embedding"].get("model", "")), load(EmbeddingSettings).model
     if used != wanted:

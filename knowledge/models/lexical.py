@@ -149,7 +149,7 @@ class Bm25:
         return _vector({token: tf * (self.k + 1) / (tf + norm) for token, tf in Counter(tokens).items()})
 
     def query(self, tokens: Iterable[str] | Mapping[str, float]) -> SparseVector:
-        """Each token of a question once, with its weight (`knowledge.questions.question_tokens`), or with 1."""
+        """Each token of a question once, with its weight (`knowledge.models.questions.question_tokens`), or with 1."""
         weights: dict[str, float] = dict(tokens) if isinstance(tokens, Mapping) else dict.fromkeys(tokens, 1.0)  # type: ignore[arg-type]
         return _vector(weights)
 

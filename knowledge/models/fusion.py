@@ -34,7 +34,7 @@ class Judged:
     dense: Mapping[str, float]
     documents: Mapping[str, str]
     wanted: frozenset[str]
-    exact: bool = False  # the question is an identifier: `knowledge.questions.is_identifier`
+    exact: bool = False  # the question is an identifier: `knowledge.models.questions.is_identifier`
 
 
 def first_rank(judged: Judged, weight: float) -> int | None:

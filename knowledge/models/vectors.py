@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from knowledge.embedding import Embedder
+    from knowledge.models.embedding import Embedder
 
 # Texts handed to the embedder at once. It sorts them by length, so that batches have little padding; the results of
 # each window are committed, so a crash loses at most this much work.

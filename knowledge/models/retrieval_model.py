@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from knowledge import lexical, static_model, static_training
-from knowledge.embedding import (
+from knowledge.models import lexical, static_embedding, static_training
+from knowledge.models.embedding import (
     CORPUS,
     PACKAGED,
     Embedder,
@@ -26,9 +26,9 @@ from knowledge.embedding import (
     embedder_fingerprint,
     load_embedder,
 )
-from knowledge.fusion import DEFAULT_WEIGHT, PACKAGED_WEIGHT
-from knowledge.lexical import Bm25, tokenize
-from knowledge.lexicon import Lexicon
+from knowledge.models.fusion import DEFAULT_WEIGHT, PACKAGED_WEIGHT
+from knowledge.models.lexical import Bm25, tokenize
+from knowledge.models.lexicon import Lexicon
 from zhiyun.settings import EmbeddingSettings
 
 _SKETCH = 512
@@ -217,7 +217,7 @@ def _lexical_rules() -> str:
 
 def _static_rules(settings: EmbeddingSettings) -> str:
     # The static model's features are the lexical tokens.
-    return f"{static_model.RULES}/{lexical.RULES}" if settings.model == CORPUS else ""
+    return f"{static_embedding.RULES}/{lexical.RULES}" if settings.model == CORPUS else ""
 
 
 def _write(

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from knowledge.static_model import StaticModel
+from knowledge.models.static_embedding import StaticModel
 from zhiyun.settings import EmbeddingSettings
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Embedder(Protocol):
 
 
 class StaticEmbedder:
-    """The model made from the corpus itself (`knowledge.static_model`)."""
+    """The model made from the corpus itself (`knowledge.models.static_embedding`)."""
 
     def __init__(self, model: StaticModel, fingerprint: str) -> None:
         self._model = model

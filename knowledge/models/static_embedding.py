@@ -1,7 +1,7 @@
 """The dense model that is made from the corpus itself: a static embedding, trained in seconds, without labels.
 
 A text's vector is the weighted sum of its tokens' vectors (words, pairs of characters, characters, names). They start
-as random directions weighted by IDF, and `knowledge.static_training` moves them so that a sentence comes near to the
+as random directions weighted by IDF, and `knowledge.models.static_training` moves them so that a sentence comes near to the
 passage that it is from.
 """
 
@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from knowledge.lexical import characters, index_of, tokenize
-from knowledge.questions import LIGHT, content, question_tokens
+from knowledge.models.lexical import characters, index_of, tokenize
+from knowledge.models.questions import LIGHT, content, question_tokens
 
 if TYPE_CHECKING:
     import numpy as np

@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from knowledge.static_model import DIMENSIONS, KNOWN, SHARED, StaticModel, features, rows_of, saturated
+from knowledge.models.static_embedding import DIMENSIONS, KNOWN, SHARED, StaticModel, features, rows_of, saturated
 
 if TYPE_CHECKING:
     import numpy as np

@@ -9,10 +9,9 @@ from pathlib import Path
 
 from psycopg.types.json import Json
 
-from knowledge import model as retrieval_model
-from knowledge import vectors
 from knowledge.database import Connection
-from knowledge.model import RetrievalModel
+from knowledge.models import retrieval_model, vectors
+from knowledge.models.retrieval_model import RetrievalModel
 from zhiyun.settings import EmbeddingSettings, StackSettings, load
 
 

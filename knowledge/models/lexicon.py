@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from knowledge.lexical import characters, index_of
+from knowledge.models.lexical import characters, index_of
 
 if TYPE_CHECKING:
     import numpy as np

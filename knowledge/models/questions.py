@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from knowledge.lexical import CJK_RUN, NAME, normalise, tokenize, words
+from knowledge.models.lexical import CJK_RUN, NAME, normalise, tokenize, words
 
 # General Chinese and English function words, by kind; no word of any subject.
 _CHINESE = """
