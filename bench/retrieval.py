@@ -30,7 +30,7 @@ from knowledge.models import retrieval_model
 from knowledge.models.fusion import Judged, fit_weight
 from knowledge.models.lexical import tokenize
 from knowledge.models.retrieval_model import RetrievalModel
-from knowledge.passages import cut
+from knowledge.passages.splitter import cut
 from knowledge.retrieval import Found, gathered, judged, ranked, searches
 from zhiyun.settings import EmbeddingSettings, KnowledgeSettings, QdrantSettings, RetrievalSettings
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from knowledge import releases
 from knowledge.collection import Collections, VectorStoreUnavailable
-from knowledge.cutting import passage_rules
 from knowledge.database import Connection, DatabaseUnavailable, connect
 from knowledge.documents.sources import parse_sources, signature
+from knowledge.passages.catalogue import passage_rules
 from zhiyun.settings import (
     DatabaseSettings,
     EmbeddingSettings,

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from knowledge.documents.document import Document
-from knowledge.passages import Passage
+from knowledge.passages.splitter import Passage
 from knowledge.text.blocks import HEADING_CHARS, Block
 from knowledge.text.markdown import front_matter
 from knowledge.text.markup import has_content

@@ -5,13 +5,14 @@ from typing import Any
 
 import dagster as dg
 
-from knowledge import cutting, pruning, releases
+from knowledge import pruning, releases
 from knowledge.collection import VectorStoreUnavailable
 from knowledge.database import AnotherWriter, DatabaseUnavailable
 from knowledge.documents import intake
 from knowledge.documents.sources import parse_sources
 from knowledge.models import registry, vectors
 from knowledge.models.embedding import EmbeddingModelUnavailable
+from knowledge.passages import catalogue
 from orchestration.capacity.guard import NoRoom, room_to_work
 from orchestration.failures import sentences
 from orchestration.ingestion import progress, quality, scans
@@ -79,7 +80,7 @@ def source_documents(context: dg.AssetExecutionContext, stores: Stores) -> dg.Ma
 def passages(context: dg.AssetExecutionContext, stores: Stores) -> dg.MaterializeResult:
     """Documents cut into passages with their heading path and offsets; a content is cut once."""
     with sentences(*_EXPECTED), stores.writing() as connection:
-        cut = cutting.cut_new(connection, load(KnowledgeSettings), _say(context))
+        cut = catalogue.cut_new(connection, load(KnowledgeSettings), _say(context))
     return dg.MaterializeResult(
         metadata={
             "documents_cut": cut.contents,
@@ -94,7 +95,7 @@ def passages(context: dg.AssetExecutionContext, stores: Stores) -> dg.Materializ
 def retrieval_model(context: dg.AssetExecutionContext, stores: Stores) -> dg.MaterializeResult:
     """The dense model and the word frequencies; with EMBEDDING_MODEL=corpus it is trained on the passages themselves."""
     with sentences(*_EXPECTED), stores.writing() as connection:
-        rules = cutting.passage_rules(load(KnowledgeSettings))
+        rules = catalogue.passage_rules(load(KnowledgeSettings))
         chosen = registry.choose(connection, load(EmbeddingSettings), rules, _say(context))
     if chosen.reason:
         context.log.info(f"a new model was made: {chosen.reason}")
@@ -108,7 +109,7 @@ def retrieval_model(context: dg.AssetExecutionContext, stores: Stores) -> dg.Mat
 def passage_vectors(context: dg.AssetExecutionContext, stores: Stores) -> dg.MaterializeResult:
     """A dense vector for each passage, computed once for its text and model."""
     with sentences(*_EXPECTED), stores.writing() as connection:
-        rules = cutting.passage_rules(load(KnowledgeSettings))
+        rules = catalogue.passage_rules(load(KnowledgeSettings))
         model = registry.chosen_model(connection, rules)
         done = vectors.embed_new(connection, model.embedder, rules, _say(context))
     context.log.info(f"{done.embedded} passages embedded, {done.reused} vectors were there already")
@@ -141,7 +142,7 @@ def candidate_release(context: dg.AssetExecutionContext, stores: Stores) -> dg.M
     """The next release, written beside the live one and measured on the golden set. Customers do not see it yet."""
     with sentences(*_EXPECTED), stores.writing() as connection, stores.collections() as collections:
         settings = load(KnowledgeSettings)
-        rules = cutting.passage_rules(settings)
+        rules = catalogue.passage_rules(settings)
         model = registry.chosen_model(connection, rules)
         built = releases.build(connection, collections, model, rules, _say(context), run_id=context.run.run_id)
         if built is None:

@@ -226,10 +226,11 @@ def test_a_lost_vector_store_is_filled_again_without_embedding(knowledge_base: K
 
 
 def test_a_candidate_that_a_crash_left_is_discarded_by_the_next_run(knowledge_base: KnowledgeBase) -> None:
-    from knowledge import cutting, releases
+    from knowledge import releases
     from knowledge.collection import Collections
     from knowledge.database import connect
     from knowledge.models import registry
+    from knowledge.passages import catalogue
     from zhiyun.settings import DatabaseSettings, KnowledgeSettings, QdrantSettings
 
     knowledge_base.write("billing.md", BILLING)
@@ -243,8 +244,8 @@ def test_a_candidate_that_a_crash_left_is_discarded_by_the_next_run(knowledge_ba
 
         settings = KnowledgeSettings()
         take_in(connection, parse_sources(settings.sources), settings.max_file_mb, lambda _: None)
-        cutting.cut_new(connection, settings, lambda _: None)
-        rules = cutting.passage_rules(settings)
+        catalogue.cut_new(connection, settings, lambda _: None)
+        rules = catalogue.passage_rules(settings)
         model = registry.chosen_model(connection, rules)
         assert releases.build(connection, Collections(QdrantSettings()), model, rules, lambda _: None)
     assert knowledge_base.live_passages() == before

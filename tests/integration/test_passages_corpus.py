@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from knowledge.documents.document import Document, UnreadableDocument, parse
-from knowledge.passages import Passage, cut
+from knowledge.passages.splitter import Passage, cut
 from tests.passage_promises import check, torn
 
 ARCHIVE = Path(__file__).resolve().parents[2].parent / "shared" / "corpora" / "tidb-docs-cn-2026-05.tar.gz"

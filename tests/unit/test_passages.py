@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from knowledge.documents.document import Document, parse
-from knowledge.passages import Passage, cut
+from knowledge.passages.splitter import Passage, cut
 from knowledge.text.markup import searchable
 from tests.passage_promises import SENTENCE_END, check, torn
 

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 
 from knowledge.documents.document import Document
-from knowledge.packing import Piece, pack
+from knowledge.passages.packing import Piece, pack
 from knowledge.text.blocks import Block
 from knowledge.text.markup import has_content, searchable
 from knowledge.text.structure import blocks

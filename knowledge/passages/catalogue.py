@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from knowledge.database import Connection
 from knowledge.documents.document import Document
-from knowledge.passages import RULES, cut
+from knowledge.passages.splitter import RULES, cut
 from zhiyun.settings import KnowledgeSettings
 
 
