@@ -218,7 +218,7 @@ class Stack:
         for name in ("migrations", "qdrant"):
             await supervisor.watched[name].is_ready.wait()
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "knowledge.pending",
+            sys.executable, "-m", "knowledge.releases.pending",
             env=child_environment(self.told),
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip

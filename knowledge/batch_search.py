@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from knowledge import retrieval
-from knowledge.collection import Collections
+from knowledge.releases.collection import Collections
 from knowledge.retrieval import Found
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from contextlib import contextmanager
 
 import dagster as dg
 
-from knowledge.collection import Collections
 from knowledge.database import Connection, connect, writer
+from knowledge.releases.collection import Collections
 from zhiyun.settings import DatabaseSettings, QdrantSettings, load
 
 

@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 import msgspec
 
-from knowledge.collection import VectorStoreUnavailable
 from knowledge.database import DatabaseUnavailable
-from knowledge.pending import pending
+from knowledge.releases.collection import VectorStoreUnavailable
+from knowledge.releases.pending import pending
 from orchestration.alarms.alert import State, deliver, safe
 from orchestration.alarms.delivery import webhook
 from orchestration.backups.alerts import Night, conditions

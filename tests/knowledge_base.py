@@ -59,7 +59,7 @@ class KnowledgeBase:
 
     def live_passages(self) -> list[dict[str, Any]]:
         """The payloads that a reader may see, in the order of the documents."""
-        from knowledge.collection import release_filter
+        from knowledge.releases.collection import release_filter
 
         collection, number = self.live()
         points, _ = self.client.scroll(collection, scroll_filter=release_filter(number), limit=10_000)

@@ -19,8 +19,8 @@ import pytest
 from psycopg import sql
 
 from embedded.postgres import Cluster
-from knowledge.collection import Collections
 from knowledge.models import registry
+from knowledge.releases.collection import Collections
 from orchestration.backups import golden, making
 from orchestration.backups.installation import Installation, installation
 from orchestration.backups.progress import Logged

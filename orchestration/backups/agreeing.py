@@ -6,9 +6,9 @@ import os
 import subprocess
 import sys
 
-from knowledge import recovery
 from knowledge.database import Connection
 from knowledge.models import registry
+from knowledge.releases import recovery
 from orchestration.backups import vectors_restore
 from orchestration.backups.installation import Installation
 from orchestration.backups.recovery_point import BackupError

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from knowledge.collection import VectorStoreUnavailable
 from knowledge.database import DatabaseUnavailable
 from knowledge.models.registry import ModelMissing
+from knowledge.releases.collection import VectorStoreUnavailable
 from objects.store import ObjectStoreError
 from orchestration.backups import catalogue, files_reading, golden, leftovers, new_database, vectors_restore
 from orchestration.backups.golden import Compared

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import msgspec
 import psycopg
 
-from knowledge import releases
 from knowledge.batch_search import found_for
-from knowledge.collection import Collections
 from knowledge.database import Connection
 from knowledge.evaluation import GoldenSetError, load_golden
 from knowledge.models import registry
+from knowledge.releases import lifecycle
+from knowledge.releases.collection import Collections
 from knowledge.retrieval import Evidence, ranked
 from objects.store import ObjectStore
 from orchestration.backups.attempts import Attempt
@@ -68,7 +68,7 @@ def capture(inst: Installation, one: Attempt) -> GoldenPart | None:
         return None
     with inst.catalog("golden questions") as catalog:
         try:
-            live = releases.live(catalog)
+            live = lifecycle.live(catalog)
         except psycopg.errors.UndefinedTable:  # a database that has never been set up
             live = None
         if live is None or not questions:
@@ -105,7 +105,7 @@ def replay(
     if manifest.golden is None:
         return None
     before = stored(store, manifest, inst)
-    live = releases.live(catalog)
+    live = lifecycle.live(catalog)
     if live is None:
         return Compared(len(before), 0, 0, tuple(answer.question for answer in before))
     model = registry.load_model(catalog, live.fingerprint, models)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack
 
-from knowledge import recovery
-from knowledge.collection import VectorStoreUnavailable
 from knowledge.database import AnotherWriter, Connection, writer
+from knowledge.releases import recovery
+from knowledge.releases.collection import VectorStoreUnavailable
 from orchestration.backups import swapping
 from orchestration.backups.fence import fenced
 from orchestration.backups.installation import Installation

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from psycopg import conninfo
 
-from knowledge.collection import Collections
 from knowledge.database import Connection, connect
+from knowledge.releases.collection import Collections
 from objects.places import open_store, parse_places
 from objects.store import ObjectStore
 from orchestration.backups.encryption import Keys

@@ -5,8 +5,8 @@ from __future__ import annotations
 from contextlib import ExitStack
 from datetime import UTC, datetime
 
-from knowledge import recovery
 from knowledge.database import writer
+from knowledge.releases import recovery
 from orchestration.backups import databases, leftovers, new_database, vectors_restore
 from orchestration.backups.agreeing import agree, bring_up_to_date
 from orchestration.backups.in_force import forget_later, put_in_force

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import msgspec
 import psycopg
 
-from knowledge import recovery
+from knowledge.releases import recovery
 from orchestration.backups import databases, new_database, vectors_restore
 from orchestration.backups.installation import Installation
 from orchestration.backups.recovery_point import BackupError

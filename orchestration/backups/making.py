@@ -13,10 +13,10 @@ from pathlib import Path
 
 import psycopg
 
-from knowledge.collection import VectorStoreUnavailable
 from knowledge.database import AnotherWriter, DatabaseUnavailable, writer
 from knowledge.models.embedding import EmbeddingModelUnavailable
 from knowledge.models.registry import ModelMissing
+from knowledge.releases.collection import VectorStoreUnavailable
 from objects.store import ObjectStore, ObjectStoreError
 from orchestration.backups import catalogue, copying, files, golden, inventory, postgres_part, retention, vectors
 from orchestration.backups.attempts import Attempt, By, attempt

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from knowledge import recovery
 from knowledge.models import registry
+from knowledge.releases import recovery
 from orchestration.backups import (
     catalogue,
     files_reading,

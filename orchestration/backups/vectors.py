@@ -1,7 +1,7 @@
 """Capturing the vector store: every collection as a snapshot that flows into the recovery point, and the aliases.
 
 The node makes a snapshot on its own disk, from where it is read once and deleted. Vectors are derived data: the database
-is the record, so what is written while this goes on is put right after a restore (`knowledge.recovery`).
+is the record, so what is written while this goes on is put right after a restore (`knowledge.releases.recovery`).
 """
 
 from __future__ import annotations

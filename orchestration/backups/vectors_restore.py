@@ -53,7 +53,7 @@ class Restored:
 
     @property
     def renamed(self) -> dict[str, str]:
-        """Only those with another name than in the point: what `knowledge.recovery.rename_in_record` needs."""
+        """Only those with another name than in the point: what `knowledge.releases.recovery.rename_in_record` needs."""
         return {old: new for old, new in self.names.items() if old != new}
 
 

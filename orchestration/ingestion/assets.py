@@ -5,14 +5,14 @@ from typing import Any
 
 import dagster as dg
 
-from knowledge import pruning, releases
-from knowledge.collection import VectorStoreUnavailable
 from knowledge.database import AnotherWriter, DatabaseUnavailable
 from knowledge.documents import intake
 from knowledge.documents.sources import parse_sources
 from knowledge.models import registry, vectors
 from knowledge.models.embedding import EmbeddingModelUnavailable
 from knowledge.passages import catalogue
+from knowledge.releases import lifecycle, retention
+from knowledge.releases.collection import VectorStoreUnavailable
 from orchestration.capacity.guard import NoRoom, room_to_work
 from orchestration.failures import sentences
 from orchestration.ingestion import progress, quality, scans
@@ -46,7 +46,7 @@ def source_documents(context: dg.AssetExecutionContext, stores: Stores) -> dg.Ma
     with sentences(*_EXPECTED):
         room_to_work(load(CapacitySettings))  # the chat needs what is left
     with sentences(*_EXPECTED), stores.writing() as connection, stores.collections() as collections:
-        for sentence in releases.reconcile(connection, collections, lambda f: registry.load_model(connection, f)):
+        for sentence in lifecycle.reconcile(connection, collections, lambda f: registry.load_model(connection, f)):
             context.log.warning(sentence)
         settings = load(KnowledgeSettings)
         scan = scans.begin(connection, settings, load(EmbeddingSettings), context.run.run_id)
@@ -144,9 +144,9 @@ def candidate_release(context: dg.AssetExecutionContext, stores: Stores) -> dg.M
         settings = load(KnowledgeSettings)
         rules = catalogue.passage_rules(settings)
         model = registry.chosen_model(connection, rules)
-        built = releases.build(connection, collections, model, rules, _say(context), run_id=context.run.run_id)
+        built = lifecycle.build(connection, collections, model, rules, _say(context), run_id=context.run.run_id)
         if built is None:
-            current = releases.live(connection)
+            current = lifecycle.live(connection)
             context.log.info("nothing changed: no candidate is needed")
             return dg.MaterializeResult(
                 metadata={"release": current.number if current else 0, "changed": False},
@@ -156,7 +156,7 @@ def candidate_release(context: dg.AssetExecutionContext, stores: Stores) -> dg.M
                 ],
             )
         release, difference = built
-        recorded, counted = releases.verify(connection, collections, release)
+        recorded, counted = lifecycle.verify(connection, collections, release)
         measured = quality.measure(connection, collections, model, release, settings, _say(context))
     return dg.MaterializeResult(
         data_version=dg.DataVersion(str(release.number)),
@@ -182,12 +182,12 @@ def live_release(context: dg.AssetExecutionContext, stores: Stores) -> dg.Materi
     """The release that customers are answered from: publishing the candidate changes one number."""
     with sentences(*_EXPECTED), stores.writing() as connection, stores.collections() as collections:
         settings = load(KnowledgeSettings)
-        candidate = releases.candidate(connection)
+        candidate = lifecycle.candidate(connection)
         pruned: dict[str, int] = {}
         if candidate is not None:
-            releases.publish(connection, collections, candidate)
-            pruned = pruning.prune(connection, collections, settings.releases_kept)
-        current = releases.live(connection)
+            lifecycle.publish(connection, collections, candidate)
+            pruned = retention.prune(connection, collections, settings.releases_kept)
+        current = lifecycle.live(connection)
         scans.finish(connection, context.run.run_id, current.number if current else None)
     number = current.number if current else 0
     context.log.info(f"release {number} is live" if candidate else f"release {number} stays live: nothing changed")

@@ -7,14 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from knowledge import releases, retrieval
+from knowledge import retrieval
 from knowledge.batch_search import found_for
-from knowledge.collection import Collections
 from knowledge.database import Connection
 from knowledge.evaluation import GoldenSetError, answers, golden_hash, halves, load_golden
 from knowledge.models.fusion import Judged, fit_weight
 from knowledge.models.retrieval_model import RetrievalModel
-from knowledge.releases import Release
+from knowledge.releases import lifecycle
+from knowledge.releases.collection import Collections
+from knowledge.releases.lifecycle import Release
 from zhiyun.settings import KnowledgeSettings
 
 _CANDIDATES = 50
@@ -78,13 +79,13 @@ def measure(
         say(f"{len(judged)} of {len(asked)} golden questions asked")
 
     name = golden_hash(one for one, _ in asked)
-    current = releases.live(connection)
-    before = releases.quality(connection, current.number) if current else {}
+    current = lifecycle.live(connection)
+    before = lifecycle.quality(connection, current.number) if current else {}
     weight = release.fusion_weight
     if not current or current.fingerprint != release.fingerprint or before.get("golden") != name:
         weight = fit_weight(judged, model.default_weight)
     quality = {half: values.as_dict() for half, values in halves(judged, weight).items()}
-    releases.set_quality(connection, release, weight, {"golden": name, "weight": weight, **quality})
+    lifecycle.set_quality(connection, release, weight, {"golden": name, "weight": weight, **quality})
     good = True
     if before.get("golden") == name:
         good = quality["hybrid"]["mrr_10"] >= before["hybrid"]["mrr_10"] - _TOLERANCE

@@ -4,7 +4,7 @@ from psycopg.types.json import Json
 
 from knowledge.database import Connection
 from knowledge.documents.intake import Intake
-from knowledge.pending import current_signature
+from knowledge.releases.pending import current_signature
 from zhiyun.settings import EmbeddingSettings, KnowledgeSettings
 
 

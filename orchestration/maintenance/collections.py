@@ -14,8 +14,8 @@ import httpx
 from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import ApiException, ResponseHandlingException
 
-from knowledge.collection import CURRENT, PAYLOAD_INDEXES, VectorStoreUnavailable, release_filter
 from knowledge.database import Connection
+from knowledge.releases.collection import CURRENT, PAYLOAD_INDEXES, VectorStoreUnavailable, release_filter
 from orchestration.maintenance.session import Say, Stop, never, silent
 from zhiyun.settings import QdrantSettings
 

@@ -14,7 +14,7 @@ from msgspec import Meta, Struct
 from qdrant_client import AsyncQdrantClient
 from qdrant_client.http.exceptions import ApiException, UnexpectedResponse
 
-from knowledge.catalog import passage_source
+from knowledge.releases.lineage import passage_source
 from knowledge.retrieval import VectorStoreDown
 from serving.chat.answering import Answering
 from serving.chat.controller import checked

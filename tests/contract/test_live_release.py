@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from qdrant_client import AsyncQdrantClient
 
-from knowledge.collection import CURRENT, Collections, Live, Point, VectorStoreUnavailable
 from knowledge.models.lexical import SparseVector
+from knowledge.releases.collection import CURRENT, Collections, Live, Point, VectorStoreUnavailable
 from knowledge.retrieval import gathered, requests
 from zhiyun.settings import QdrantSettings
 

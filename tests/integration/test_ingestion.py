@@ -102,7 +102,7 @@ def test_a_document_that_comes_back_is_a_new_point_whose_vector_was_kept(knowled
 
 
 def test_customers_read_the_old_release_until_the_new_one_is_published(knowledge_base: KnowledgeBase) -> None:
-    from knowledge.collection import release_filter
+    from knowledge.releases.collection import release_filter
 
     file = knowledge_base.write("billing.md", BILLING)
     knowledge_base.ingest()
@@ -226,11 +226,11 @@ def test_a_lost_vector_store_is_filled_again_without_embedding(knowledge_base: K
 
 
 def test_a_candidate_that_a_crash_left_is_discarded_by_the_next_run(knowledge_base: KnowledgeBase) -> None:
-    from knowledge import releases
-    from knowledge.collection import Collections
     from knowledge.database import connect
     from knowledge.models import registry
     from knowledge.passages import catalogue
+    from knowledge.releases import lifecycle
+    from knowledge.releases.collection import Collections
     from zhiyun.settings import DatabaseSettings, KnowledgeSettings, QdrantSettings
 
     knowledge_base.write("billing.md", BILLING)
@@ -247,7 +247,7 @@ def test_a_candidate_that_a_crash_left_is_discarded_by_the_next_run(knowledge_ba
         catalogue.cut_new(connection, settings, lambda _: None)
         rules = catalogue.passage_rules(settings)
         model = registry.chosen_model(connection, rules)
-        assert releases.build(connection, Collections(QdrantSettings()), model, rules, lambda _: None)
+        assert lifecycle.build(connection, Collections(QdrantSettings()), model, rules, lambda _: None)
     assert knowledge_base.live_passages() == before
     result = knowledge_base.ingest()
     assert result.success, failures(result)

@@ -12,11 +12,11 @@ import pytest
 from psycopg import sql
 
 from embedded import postgres
-from knowledge import recovery, releases
-from knowledge.collection import Collections
 from knowledge.database import Connection, connect
 from knowledge.models import registry
 from knowledge.models.embedding import Embedder
+from knowledge.releases import lifecycle, recovery
+from knowledge.releases.collection import Collections
 from orchestration.backups import golden, vectors, vectors_restore
 from orchestration.backups.recovery_point import VectorsPart
 from tests.knowledge_base import KnowledgeBase, failures
@@ -93,7 +93,7 @@ def test_a_restore_under_another_name_answers_the_same_and_is_where_the_next_rel
     questions = {"几天内可以退款？": "docs/refunds.md", "标准版多少钱？": "docs/plans.md"}
 
     def ask(models: Path | None = None) -> list[golden.Answer]:
-        live = releases.live(connection)
+        live = lifecycle.live(connection)
         assert live
         model = registry.load_model(connection, live.fingerprint, models)
         found = golden.ask(collections, model, live.collection, live.number, live.fusion_weight, list(questions))

@@ -11,8 +11,8 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from knowledge.collection import CURRENT
 from knowledge.models.embedding import Embedder
+from knowledge.releases.collection import CURRENT
 from orchestration.backups import keeping, making, restore
 from orchestration.backups.recovery_point import BackupError
 from tests.conftest import migrate

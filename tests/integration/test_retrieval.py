@@ -10,10 +10,10 @@ from uuid import uuid4
 import pytest
 from qdrant_client import AsyncQdrantClient
 
-from knowledge.collection import CURRENT, Collections, Point
 from knowledge.models import retrieval_model
 from knowledge.models.lexical import tokenize
 from knowledge.models.retrieval_model import RetrievalModel
+from knowledge.releases.collection import CURRENT, Collections, Point
 from knowledge.retrieval import NoLiveRelease, Retriever, VectorStoreDown
 from zhiyun.settings import EmbeddingSettings, QdrantSettings, RetrievalSettings
 

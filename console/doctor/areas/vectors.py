@@ -18,11 +18,11 @@ from console.doctor.areas import network
 from console.doctor.areas.postgresql import impatient
 from console.doctor.kinds import PASTED, Finding, Kind, Unwell
 from console.doctor.site import Site
-from knowledge import releases
-from knowledge.collection import DENSE, PAYLOAD_INDEXES, release_filter
 from knowledge.database import DatabaseUnavailable, connect
 from knowledge.models import registry, retrieval_model
 from knowledge.models.embedding import EmbeddingModelUnavailable
+from knowledge.releases import lifecycle
+from knowledge.releases.collection import DENSE, PAYLOAD_INDEXES, release_filter
 from zhiyun.settings import EmbeddingSettings, QdrantSettings, load
 
 _SLOW_MS = 200.0
@@ -221,7 +221,7 @@ def _search(client: QdrantClient, alias: str, release: int) -> float:
 def _record(release: int) -> Iterator[Finding]:
     """What PostgreSQL has as live; whether it answers is told elsewhere."""
     with suppress(DatabaseUnavailable, psycopg.Error), connect(impatient(), "zhiyun doctor") as connection:
-        recorded = releases.live(connection)
+        recorded = lifecycle.live(connection)
         if recorded and recorded.number != release:
             yield DIFFERS(vectors=release, record=recorded.number)
 

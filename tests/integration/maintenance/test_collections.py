@@ -6,7 +6,7 @@ import psycopg
 import pytest
 from qdrant_client import QdrantClient, models
 
-from knowledge.collection import PAYLOAD_INDEXES
+from knowledge.releases.collection import PAYLOAD_INDEXES
 from orchestration.maintenance.collections import CollectionMaintenance, collection_maintenance
 from tests.knowledge_base import KnowledgeBase
 from zhiyun.settings import QdrantSettings, load

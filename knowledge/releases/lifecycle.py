@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg.types.json import Json
 
-from knowledge.collection import CURRENT, Collections
 from knowledge.database import Connection
-from knowledge.filling import BATCH, alive, fill, points_of, refill
+from knowledge.releases.collection import CURRENT, Collections
+from knowledge.releases.points import BATCH, alive, fill, points_of, refill
 
 if TYPE_CHECKING:
     from knowledge.models.retrieval_model import RetrievalModel

@@ -7,11 +7,11 @@ import json
 import sys
 from dataclasses import dataclass
 
-from knowledge import releases
-from knowledge.collection import Collections, VectorStoreUnavailable
 from knowledge.database import Connection, DatabaseUnavailable, connect
 from knowledge.documents.sources import parse_sources, signature
 from knowledge.passages.catalogue import passage_rules
+from knowledge.releases import lifecycle
+from knowledge.releases.collection import Collections, VectorStoreUnavailable
 from zhiyun.settings import (
     DatabaseSettings,
     EmbeddingSettings,
@@ -53,7 +53,7 @@ def pending(connection: Connection, collections: Collections) -> Pending:
         "SELECT id, signature FROM knowledge.scans WHERE finished_at IS NOT NULL ORDER BY id DESC LIMIT 1"
     ).fetchone()
     after, scanned = (int(row[0]), str(row[1])) if row else (0, "")
-    current = releases.live(connection)
+    current = lifecycle.live(connection)
     if current is None:
         return Pending(True, "nothing has been taken in yet", now, after)
     told = collections.live()
@@ -65,7 +65,7 @@ def pending(connection: Connection, collections: Collections) -> Pending:
 
 
 def main() -> int:
-    """`python -m knowledge.pending` prints one line of JSON: `{"needed": true, "reason": "...", "signature": "..."}`."""
+    """`python -m knowledge.releases.pending` prints one line of JSON: `{"needed": true, "reason": "...", "signature": "..."}`."""
     try:
         collections = Collections(load(QdrantSettings))
         with connect(load(DatabaseSettings)) as connection:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import LiteralString
 
-from knowledge.collection import Collections
 from knowledge.database import Connection
+from knowledge.releases.collection import Collections
 
 
 def prune(connection: Connection, collections: Collections, keep: int) -> dict[str, int]:

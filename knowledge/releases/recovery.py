@@ -9,10 +9,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from knowledge import releases
-from knowledge.collection import Collections, VectorStoreUnavailable
 from knowledge.database import Connection
-from knowledge.filling import fill, refill, same_points
+from knowledge.releases import lifecycle as releases
+from knowledge.releases.collection import Collections, VectorStoreUnavailable
+from knowledge.releases.points import fill, refill, same_points
 
 if TYPE_CHECKING:
     from knowledge.models.retrieval_model import RetrievalModel

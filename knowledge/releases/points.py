@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, LiteralString
 from uuid import UUID
 
-from knowledge.collection import Collections, Point
 from knowledge.database import Connection
 from knowledge.models import vectors
 from knowledge.models.lexical import tokenize
+from knowledge.releases.collection import Collections, Point
 
 if TYPE_CHECKING:
     from knowledge.models.retrieval_model import RetrievalModel
