@@ -24,14 +24,14 @@ from qdrant_client import QdrantClient
 from bench.results import Row
 from bench.services import REPOSITORY, vector_store
 from knowledge.documents.document import Document, parse
-from knowledge.evaluation import halves, load_golden
 from knowledge.models import retrieval_model
 from knowledge.models.fusion import Judged, fit_weight
 from knowledge.models.lexical import tokenize
 from knowledge.models.retrieval_model import RetrievalModel
 from knowledge.passages.splitter import cut
 from knowledge.releases.collection import CURRENT, Collections, Point
-from knowledge.retrieval import Found, gathered, judged, ranked, searches
+from knowledge.retrieval.evaluation import halves, load_golden
+from knowledge.retrieval.retriever import Found, gathered, judged, ranked, searches
 from zhiyun.settings import EmbeddingSettings, KnowledgeSettings, QdrantSettings, RetrievalSettings
 
 SAMPLE = REPOSITORY / "sample"

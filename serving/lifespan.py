@@ -16,7 +16,7 @@ from qdrant_client import AsyncQdrantClient
 from redis.asyncio import BlockingConnectionPool, Redis
 
 from knowledge.models.lexical import tokenize
-from knowledge.retrieval import NoLiveRelease, VectorStoreDown
+from knowledge.retrieval.retriever import NoLiveRelease, VectorStoreDown
 from serving.chat.activity import Activity
 from serving.chat.answering import Answering, ModelUnavailable, Retrieves
 from serving.chat.conversations import Conversations, Writer

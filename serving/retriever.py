@@ -8,7 +8,7 @@ from knowledge import database
 from knowledge.models import registry, retrieval_model
 from knowledge.models.embedding import EmbeddingModelUnavailable
 from knowledge.models.retrieval_model import RetrievalModel
-from knowledge.retrieval import Retriever
+from knowledge.retrieval.retriever import Retriever
 from serving.chat.answering import ModelUnavailable, Retrieves
 from serving.configuration import Configuration
 

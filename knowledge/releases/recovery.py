@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from knowledge.database import Connection
-from knowledge.releases import lifecycle as releases
+from knowledge.releases import lifecycle
 from knowledge.releases.collection import Collections, VectorStoreUnavailable
 from knowledge.releases.points import fill, refill, same_points
 
@@ -52,7 +52,7 @@ def recorded_collections(connection: Connection) -> set[str]:
 
 def is_whole(connection: Connection, collections: Collections) -> bool:
     """Whether the vector store has all that the record's live release needs, under the name that the record gives."""
-    current = releases.live(connection)
+    current = lifecycle.live(connection)
     if current is None:
         return True
     name = current.collection
@@ -87,7 +87,7 @@ def settle(
     Customers must not be reading these collections yet; nothing is published.
     """
     said: list[str] = []
-    last = releases.last_number(connection)
+    last = lifecycle.last_number(connection)
     for kept in kept_collections(connection, keep):
         name = kept.name
 
@@ -149,10 +149,10 @@ def rebuild(
 
 def publish_again(connection: Connection, collections: Collections) -> int | None:
     """Tell readers of the release that is live by the record; gives its number, None when none is."""
-    current = releases.live(connection)
+    current = lifecycle.live(connection)
     if current is None:
         return None
-    collections.publish(current.collection, releases.live_metadata(connection, current))
+    collections.publish(current.collection, lifecycle.live_metadata(connection, current))
     return current.number
 
 
@@ -180,7 +180,7 @@ def forget_later(connection: Connection, collections: Collections) -> None:
 
     Readers must have been told of the record's live release before (`publish_again`): they see none of it then.
     """
-    last = releases.last_number(connection)
+    last = lifecycle.last_number(connection)
     for name in sorted(recorded_collections(connection)):
         if collections.exists(name):
             collections.forget_after(name, last)

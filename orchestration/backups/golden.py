@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 import msgspec
 import psycopg
 
-from knowledge.batch_search import found_for
 from knowledge.database import Connection
-from knowledge.evaluation import GoldenSetError, load_golden
 from knowledge.models import registry
 from knowledge.releases import lifecycle
 from knowledge.releases.collection import Collections
-from knowledge.retrieval import Evidence, ranked
+from knowledge.retrieval.batch import found_for
+from knowledge.retrieval.evaluation import GoldenSetError, load_golden
+from knowledge.retrieval.retriever import Evidence, ranked
 from objects.store import ObjectStore
 from orchestration.backups.attempts import Attempt
 from orchestration.backups.installation import Installation

@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from knowledge import retrieval
-from knowledge.batch_search import found_for
 from knowledge.database import Connection
-from knowledge.evaluation import GoldenSetError, answers, golden_hash, halves, load_golden
 from knowledge.models.fusion import Judged, fit_weight
 from knowledge.models.retrieval_model import RetrievalModel
 from knowledge.releases import lifecycle
 from knowledge.releases.collection import Collections
 from knowledge.releases.lifecycle import Release
+from knowledge.retrieval import retriever
+from knowledge.retrieval.batch import found_for
+from knowledge.retrieval.evaluation import GoldenSetError, answers, golden_hash, halves, load_golden
 from zhiyun.settings import KnowledgeSettings
 
 _CANDIDATES = 50
@@ -75,7 +75,7 @@ def measure(
     judged: list[Judged] = []
     answers_found = found_for(collections, model, release.collection, release.number, questions, _CANDIDATES)
     for (one, documents), found in zip(asked, answers_found, strict=True):
-        judged.append(retrieval.judged(found, one.question, documents))
+        judged.append(retriever.judged(found, one.question, documents))
         say(f"{len(judged)} of {len(asked)} golden questions asked")
 
     name = golden_hash(one for one, _ in asked)

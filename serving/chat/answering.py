@@ -9,7 +9,7 @@ from typing import Protocol
 
 import structlog
 
-from knowledge.retrieval import Evidence, Retrieved
+from knowledge.retrieval.retriever import Evidence, Retrieved
 from serving.chat import extractive, language, prompts
 from serving.chat.citations import CitationMarks
 from serving.chat.language import SENTENCES, Language, SmallTalk
@@ -31,7 +31,7 @@ class ModelUnavailable(RuntimeError):
 
 
 class Retrieves(Protocol):
-    """What answering needs of `knowledge.retrieval.Retriever`."""
+    """What answering needs of `knowledge.retrieval.retriever.Retriever`."""
 
     async def retrieve(
         self, question: str, *, limit: int | None = None, threshold: float | None = None

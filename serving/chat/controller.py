@@ -14,7 +14,7 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath, JSONBody, QueryParameter
 from litestar.response import ServerSentEvent
 
-from knowledge.retrieval import NoLiveRelease, VectorStoreDown
+from knowledge.retrieval.retriever import NoLiveRelease, VectorStoreDown
 from serving.chat import events
 from serving.chat.answering import ModelUnavailable
 from serving.chat.conversations import Conversations, UnknownConversation

@@ -15,7 +15,7 @@ from qdrant_client import AsyncQdrantClient
 from qdrant_client.http.exceptions import ApiException, UnexpectedResponse
 
 from knowledge.releases.lineage import passage_source
-from knowledge.retrieval import VectorStoreDown
+from knowledge.retrieval.retriever import VectorStoreDown
 from serving.chat.answering import Answering
 from serving.chat.controller import checked
 from serving.configuration import Configuration

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from knowledge.models.lexical import tokenize
-from knowledge.retrieval import Evidence
+from knowledge.retrieval.retriever import Evidence
 
 Kind: TypeAlias = Literal["sentence", "item", "steps", "row", "code", "heading"]
 

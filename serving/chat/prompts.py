@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from knowledge.retrieval import Evidence
+from knowledge.retrieval.retriever import Evidence
 from serving.chat.language import Language
 from serving.chat.messages import Turn
 

@@ -13,7 +13,7 @@ from qdrant_client import AsyncQdrantClient
 
 from knowledge.models.lexical import SparseVector
 from knowledge.releases.collection import CURRENT, Collections, Live, Point, VectorStoreUnavailable
-from knowledge.retrieval import gathered, requests
+from knowledge.retrieval.retriever import gathered, requests
 from zhiyun.settings import QdrantSettings
 
 

@@ -14,7 +14,7 @@ from knowledge.models import retrieval_model
 from knowledge.models.lexical import tokenize
 from knowledge.models.retrieval_model import RetrievalModel
 from knowledge.releases.collection import CURRENT, Collections, Point
-from knowledge.retrieval import NoLiveRelease, Retriever, VectorStoreDown
+from knowledge.retrieval.retriever import NoLiveRelease, Retriever, VectorStoreDown
 from zhiyun.settings import EmbeddingSettings, QdrantSettings, RetrievalSettings
 
 TEXTS = [

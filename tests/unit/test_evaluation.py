@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from knowledge.evaluation import GoldenSetError, answers, golden_hash, halves, load_golden, quality
 from knowledge.models.fusion import Judged
+from knowledge.retrieval.evaluation import GoldenSetError, answers, golden_hash, halves, load_golden, quality
 
 
 def test_the_numbers_are_those_of_the_textbook() -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from knowledge.confidence import Question
 from knowledge.models.fusion import Judged, first_rank, fit_weight, fuse
 from knowledge.models.lexical import tokenize
 from knowledge.models.lexicon import Lexicon
+from knowledge.retrieval.confidence import Question
 
 LEXICAL = {"a": 9.0, "b": 6.0, "c": 1.0}
 DENSE = {"c": 0.9, "d": 0.6, "a": 0.1}

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from knowledge.models.lexical import tokenize
-from knowledge.retrieval import Evidence
+from knowledge.retrieval.retriever import Evidence
 from serving.chat import extractive
 
 LONG = """## 退款

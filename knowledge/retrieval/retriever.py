@@ -14,11 +14,11 @@ from qdrant_client import AsyncQdrantClient, models
 from qdrant_client.conversions.common_types import QueryResponse
 from qdrant_client.http.exceptions import ApiException, ResponseHandlingException, UnexpectedResponse
 
-from knowledge.confidence import Question
 from knowledge.models.fusion import DEFAULT_WEIGHT, Judged, fuse
 from knowledge.models.lexical import SparseVector, tokenize
 from knowledge.models.questions import is_identifier, question_tokens
 from knowledge.releases.collection import DENSE, LEXICAL, release_filter
+from knowledge.retrieval.confidence import Question
 from zhiyun.settings import RetrievalSettings
 
 if TYPE_CHECKING:

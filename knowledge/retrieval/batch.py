@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from knowledge import retrieval
 from knowledge.releases.collection import Collections
-from knowledge.retrieval import Found
+from knowledge.retrieval import retriever
+from knowledge.retrieval.retriever import Found
 
 if TYPE_CHECKING:
     from knowledge.models.retrieval_model import RetrievalModel
@@ -30,8 +30,8 @@ def found_for(
     for start in range(0, len(questions), _QUESTIONS_AT_ONCE):
         part = questions[start : start + _QUESTIONS_AT_ONCE]
         requests = [
-            request for question in part for request in retrieval.searches(model, question, release, candidates)
+            request for question in part for request in retriever.searches(model, question, release, candidates)
         ]
         responses = collections.search(collection, requests)
         for place in range(len(part)):
-            yield retrieval.gathered(responses[2 * place : 2 * place + 2])
+            yield retriever.gathered(responses[2 * place : 2 * place + 2])
