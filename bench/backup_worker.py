@@ -17,7 +17,7 @@ from orchestration.backups.attempts import attempt
 from orchestration.backups.installation import installation
 from orchestration.backups.postgres_part import dump_database, programs, server_major
 from orchestration.backups.recovery_point import Database
-from orchestration.backups.streams import read_blob
+from orchestration.backups.streams.blobs import read_blob
 
 
 def main(what: str, state: Path, name: str = "") -> float:

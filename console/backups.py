@@ -152,7 +152,7 @@ def _prune(chosen: argparse.Namespace) -> int:
 
 
 def _key(_: argparse.Namespace) -> int:
-    from orchestration.backups.encryption import generate
+    from orchestration.backups.streams.encryption import generate
 
     print(generate(), end="")
     return 0

@@ -24,7 +24,7 @@ from orchestration.backups.recovery_point import (
     Verification,
     folder,
 )
-from orchestration.backups.streams import compressed, hash_blob, write_blob
+from orchestration.backups.streams.blobs import compressed, hash_blob, write_blob
 
 NIGHT = datetime(2026, 11, 24, 18, 30, tzinfo=UTC)  # 02:30 in Shanghai
 

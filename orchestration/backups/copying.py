@@ -6,7 +6,7 @@ from objects.store import ObjectStore
 from orchestration.backups import catalogue, files_reading
 from orchestration.backups.installation import Installation
 from orchestration.backups.recovery_point import Manifest
-from orchestration.backups.streams import copy_blob
+from orchestration.backups.streams.blobs import copy_blob
 
 
 def copy(inst: Installation, manifest: Manifest, source: ObjectStore, target: ObjectStore) -> None:

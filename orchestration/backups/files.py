@@ -16,7 +16,6 @@ import msgspec
 import zstandard
 
 from objects.store import ObjectStore
-from orchestration.backups.encryption import Keys
 from orchestration.backups.file_place import FileChanged, FileProblem, Files, Found, PlaceMissing
 from orchestration.backups.folder_files import FolderFiles
 from orchestration.backups.inventory import (
@@ -27,9 +26,10 @@ from orchestration.backups.inventory import (
     content,
     object_key,
 )
-from orchestration.backups.parallel import ordered
 from orchestration.backups.recovery_point import BackupError, FileSource, FilesPart, PointDamaged
-from orchestration.backups.streams import Progress, compressed, write_blob
+from orchestration.backups.streams.blobs import Progress, compressed, write_blob
+from orchestration.backups.streams.encryption import Keys
+from orchestration.backups.streams.parallel import ordered
 
 SMALL = 4 << 20  # bytes; up to here a file is held in memory, so that it is read once
 _TRIES = 3

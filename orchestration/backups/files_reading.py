@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from objects.store import ObjectMissing, ObjectStore
-from orchestration.backups.encryption import Keys
 from orchestration.backups.file_place import FileProblem, Files
 from orchestration.backups.file_sources import Target, as_files
 from orchestration.backups.inventory import Entry, Listing, content, counted, distinct, entries
-from orchestration.backups.parallel import ordered
 from orchestration.backups.recovery_point import BackupError, FilesPart, PointDamaged
-from orchestration.backups.streams import Progress
+from orchestration.backups.streams.blobs import Progress
+from orchestration.backups.streams.encryption import Keys
+from orchestration.backups.streams.parallel import ordered
 
 _Outcome = Literal["written", "unchanged", "kept_newer", "problem"]
 

@@ -21,7 +21,7 @@ from objects.store import ObjectStore
 from orchestration.backups.attempts import Attempt
 from orchestration.backups.installation import Installation
 from orchestration.backups.recovery_point import GoldenPart, Manifest, PointDamaged
-from orchestration.backups.streams import read_blob, write_blob
+from orchestration.backups.streams.blobs import read_blob, write_blob
 from zhiyun.settings import RetrievalSettings, load
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from knowledge.database import Connection, connect
 from knowledge.releases.collection import Collections
 from objects.places import open_store, parse_places
 from objects.store import ObjectStore
-from orchestration.backups.encryption import Keys
 from orchestration.backups.progress import Logged, Progress
 from orchestration.backups.recovery_point import BackupError
+from orchestration.backups.streams.encryption import Keys
 from zhiyun.settings import (
     BackupSettings,
     DatabaseSettings,

@@ -16,9 +16,9 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from objects.store import ObjectMissing, ObjectStore, ObjectStoreError
-from orchestration.backups.encryption import Keys, WrongKey
 from orchestration.backups.recovery_point import BackupError, FilesPart, PointDamaged
-from orchestration.backups.streams import decompressed, read_blob
+from orchestration.backups.streams.blobs import decompressed, read_blob
+from orchestration.backups.streams.encryption import Keys, WrongKey
 
 FILES = "files/"
 _OBJECT = re.compile(r"files/[0-9a-f]{2}/([0-9a-f]{16})[0-9a-f]{48}\.zst(\.age)?")

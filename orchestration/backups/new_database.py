@@ -15,7 +15,7 @@ from orchestration.backups.installation import Installation
 from orchestration.backups.postgres_part import programs, server_major
 from orchestration.backups.recovery_point import BackupError, Database, Manifest
 from orchestration.backups.server import connected, maintenance, one, system_identifier, words
-from orchestration.backups.streams import read_blob
+from orchestration.backups.streams.blobs import read_blob
 from orchestration.backups.timing import Timing
 from orchestration.backups.undo import Undo
 

@@ -11,7 +11,7 @@ from orchestration.backups.installation import Installation
 from orchestration.backups.postgres import Dump, globals_
 from orchestration.backups.recovery_point import BackupError, Database, PostgresPart
 from orchestration.backups.server import describe, maintenance, words
-from orchestration.backups.streams import write_blob
+from orchestration.backups.streams.blobs import write_blob
 from zhiyun.postgresql import Programs, ProgramsMissing, client_programs
 
 

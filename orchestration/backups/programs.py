@@ -18,8 +18,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from orchestration.backups.parallel import ahead
 from orchestration.backups.recovery_point import BackupError
+from orchestration.backups.streams.parallel import ahead
 
 CHUNK = 1 << 20
 _COMPLAINTS = 64 * 1024

@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 
 from objects.store import ObjectStore
 from orchestration.backups import archive, catalogue, files_reading
-from orchestration.backups.encryption import check_key
 from orchestration.backups.installation import Installation
 from orchestration.backups.postgres_part import programs
 from orchestration.backups.recovery_point import Manifest, PointDamaged, Verification
-from orchestration.backups.streams import hash_blob, read_blob
+from orchestration.backups.streams.blobs import hash_blob, read_blob
+from orchestration.backups.streams.encryption import check_key
 
 PARTS = ("database", "vectors", "files")
 

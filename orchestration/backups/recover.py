@@ -29,7 +29,7 @@ from orchestration.backups.reading_back import check
 from orchestration.backups.recovery_point import BackupError, Manifest
 from orchestration.backups.recovery_report import Report
 from orchestration.backups.server import database_errors
-from orchestration.backups.streams import read_blob
+from orchestration.backups.streams.blobs import read_blob
 from orchestration.backups.timing import Timing
 from orchestration.backups.undo import Undo
 from orchestration.backups.vector_node import Node

@@ -13,8 +13,8 @@ from zoneinfo import ZoneInfo
 
 from objects.store import ObjectStore, ObjectStoreError
 from orchestration.backups.catalogue import POINTS, Point, own_objects, points
-from orchestration.backups.encryption import Keys
 from orchestration.backups.recovery_point import BackupError, manifest_key
+from orchestration.backups.streams.encryption import Keys
 from orchestration.backups.sweeping import GRACE, Leftovers, leftovers
 from orchestration.backups.tables import size_text
 from zhiyun.logs import without_secrets

@@ -12,9 +12,9 @@ from datetime import datetime, timedelta
 
 from objects.store import ObjectStore, ObjectStoreError, StoredObject
 from orchestration.backups.catalogue import POINTS, Point
-from orchestration.backups.encryption import Keys
 from orchestration.backups.inventory import FILES, entries, short
 from orchestration.backups.recovery_point import BackupError, check_id, failure_key, manifest_key, verification_key
+from orchestration.backups.streams.encryption import Keys
 
 GRACE = timedelta(hours=6)
 """What is younger may belong to a backup that is under way."""

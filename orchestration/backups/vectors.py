@@ -18,12 +18,12 @@ import httpx
 
 from objects.store import ObjectStore
 from orchestration.backups.recovery_point import Blob, Collection, VectorsPart
-from orchestration.backups.streams import write_blob
+from orchestration.backups.streams.blobs import write_blob
 from orchestration.backups.vector_node import Limits, Node, NodeError, Say, quoted
 from zhiyun.settings import QdrantSettings
 
 if TYPE_CHECKING:
-    from orchestration.backups.encryption import Keys
+    from orchestration.backups.streams.encryption import Keys
 
 _PIECE = 1 << 20
 _TRIES = 4  # to take a snapshot while nobody writes

@@ -18,13 +18,13 @@ from qdrant_client import models
 
 from objects.store import ObjectStore
 from orchestration.backups.recovery_point import BackupError, Collection, VectorsPart
-from orchestration.backups.streams import read_blob
+from orchestration.backups.streams.blobs import read_blob
 from orchestration.backups.vector_node import Limits, Node, NodeError, Say, quoted
 from orchestration.backups.vectors import delete_snapshot
 from zhiyun.settings import QdrantSettings
 
 if TYPE_CHECKING:
-    from orchestration.backups.encryption import Keys
+    from orchestration.backups.streams.encryption import Keys
 
 _RENAMED = re.compile(r"_r[0-9a-f]{6}$")
 _LONGEST = 200  # of a collection's name that is made here; Qdrant takes 255 characters

@@ -19,13 +19,13 @@ from objects.folder import FolderObjects
 from objects.s3 import S3Objects
 from objects.store import ObjectStore, ObjectStoreError
 from orchestration.backups import files, files_reading
-from orchestration.backups.encryption import Keys, generate
 from orchestration.backups.file_place import Files, Found
 from orchestration.backups.file_sources import StoredFiles, file_sources
 from orchestration.backups.files_reading import restore, verify
 from orchestration.backups.folder_files import FolderFiles
 from orchestration.backups.inventory import Entry, entries
 from orchestration.backups.recovery_point import BackupError, FilesPart, PointDamaged
+from orchestration.backups.streams.encryption import Keys, generate
 from tests.recovery_points import MemoryObjects
 from zhiyun.settings import BackupSettings, KnowledgeSettings, S3Settings, SettingsError
 

@@ -19,7 +19,7 @@ from orchestration.backups import catalogue, golden, making, recover
 from orchestration.backups.reading_back import verify
 from orchestration.backups.recovery_point import BackupError, Manifest, manifest_key, verification_key
 from orchestration.backups.recovery_report import CHECKLIST
-from orchestration.backups.streams import write_blob
+from orchestration.backups.streams.blobs import write_blob
 from tests.platforms import ALIAS, POINT, Made, Platform, contents, rows
 from tests.stack import REPOSITORY
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from orchestration.backups.parallel import ahead
+from orchestration.backups.streams.parallel import ahead
 
 
 def test_what_is_taken_ahead_comes_in_order_and_so_does_an_error() -> None:

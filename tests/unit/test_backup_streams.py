@@ -17,8 +17,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from objects.folder import FolderObjects
-from orchestration.backups import encryption, streams
-from orchestration.backups.encryption import Keys, WrongKey, check_key, generate
 from orchestration.backups.recovery_point import (
     BackupError,
     Blob,
@@ -28,7 +26,9 @@ from orchestration.backups.recovery_point import (
     PostgresPart,
     VectorsPart,
 )
-from orchestration.backups.zstd_frames import FrameEnd
+from orchestration.backups.streams import blobs, encryption
+from orchestration.backups.streams.encryption import Keys, WrongKey, check_key, generate
+from orchestration.backups.streams.zstd_frames import FrameEnd
 from zhiyun.settings import BackupSettings, SettingsError
 
 MEBIBYTE = 1 << 20
@@ -94,8 +94,8 @@ sizes = st.lists(st.integers(0, 70_000), min_size=1, max_size=5).filter(any)
 @settings(max_examples=60, deadline=None)
 @given(sizes, st.integers(0, len(DATA)), sizes)
 def test_compression_comes_back(first: list[int], length: int, second: list[int]) -> None:
-    packed = b"".join(streams.compressed(cut(DATA[:length], first)))
-    assert b"".join(streams.decompressed(cut(packed, second))) == DATA[:length]
+    packed = b"".join(blobs.compressed(cut(DATA[:length], first)))
+    assert b"".join(blobs.decompressed(cut(packed, second))) == DATA[:length]
     assert zstandard.ZstdDecompressor().stream_reader(packed).read() == DATA[:length]
 
 
@@ -115,17 +115,17 @@ def test_an_object_comes_back(
     told: list[int] = []
     key = "points/x/dump" + ".age" * encrypt
     used = keys if encrypt else None
-    blob = streams.write_blob(store, key, cut(DATA, chunks), keys=used, compress=compress, progress=told.append)
+    blob = blobs.write_blob(store, key, cut(DATA, chunks), keys=used, compress=compress, progress=told.append)
     assert (blob.key, blob.raw_size, blob.compressed, sum(told)) == (key, len(DATA), compress, len(DATA))
     stored = store.stat(key)
     assert stored
     assert stored.size == blob.size
     told.clear()
     # Keys may be set for an object of the time before they were.
-    assert b"".join(streams.read_blob(store, blob, keys=keys, progress=told.append)) == DATA
+    assert b"".join(blobs.read_blob(store, blob, keys=keys, progress=told.append)) == DATA
     assert sum(told) == len(DATA)
     told.clear()
-    streams.hash_blob(store, blob, told.append)
+    blobs.hash_blob(store, blob, told.append)
     assert sum(told) == blob.size
 
 
@@ -135,7 +135,7 @@ def test_the_standard_programs_read_an_object(store: FolderObjects, tmp_path: Pa
 
     text = generate()
     keys = Keys.load(BackupSettings(key=text))
-    streams.write_blob(store, "dump.zst.age", [DATA], keys=keys)
+    blobs.write_blob(store, "dump.zst.age", [DATA], keys=keys)
     identity = pyrage.x25519.Identity.from_str(text.splitlines()[-1])
     packed = pyrage.decrypt(b"".join(store.read("dump.zst.age")), [identity])
     if not (zstd := shutil.which("zstd")):
@@ -149,7 +149,7 @@ def test_one_flipped_byte_anywhere_is_found(
     store: FolderObjects, tmp_path: Path, keys: Keys, compress: bool, encrypt: bool
 ) -> None:
     key, used = "points/x/dump" + ".age" * encrypt, keys if encrypt else None
-    blob = streams.write_blob(store, key, [DATA[:3000]], keys=used, compress=compress)
+    blob = blobs.write_blob(store, key, [DATA[:3000]], keys=used, compress=compress)
     whole = b"".join(store.read(key))
     chance = random.Random(1)
     for at in {
@@ -159,7 +159,7 @@ def test_one_flipped_byte_anywhere_is_found(
     }:
         flipped = bytes([whole[at] ^ 1 << chance.randrange(8)])
         (tmp_path / "store" / key).write_bytes(whole[:at] + flipped + whole[at + 1 :])
-        for read in (lambda: list(streams.read_blob(store, blob, keys=used)), lambda: streams.hash_blob(store, blob)):
+        for read in (lambda: list(blobs.read_blob(store, blob, keys=used)), lambda: blobs.hash_blob(store, blob)):
             with pytest.raises(PointDamaged) as raised:
                 read()
             told_in_one_sentence(raised.value, f"{store.url}/{key}")
@@ -171,11 +171,11 @@ def test_an_object_that_is_cut_short_or_has_more_is_found(
     store: FolderObjects, keys: Keys, compress: bool, encrypt: bool
 ) -> None:
     key, used = "points/x/dump" + ".age" * encrypt, keys if encrypt else None
-    blob = streams.write_blob(store, key, [DATA[:3000]], keys=used, compress=compress)
+    blob = blobs.write_blob(store, key, [DATA[:3000]], keys=used, compress=compress)
     whole = b"".join(store.read(key))
     for content in [whole[:length] for length in range(0, len(whole), 23)] + [whole[:-1], whole + b"x", whole + whole]:
         store.put(key, [content])
-        for read in (lambda: list(streams.read_blob(store, blob, keys=used)), lambda: streams.hash_blob(store, blob)):
+        for read in (lambda: list(blobs.read_blob(store, blob, keys=used)), lambda: blobs.hash_blob(store, blob)):
             with pytest.raises(PointDamaged) as raised:
                 read()
             told_in_one_sentence(raised.value, f"{store.url}/{key}")
@@ -183,10 +183,10 @@ def test_an_object_that_is_cut_short_or_has_more_is_found(
 
 def test_streams_find_damage_without_a_hash(keys: Keys) -> None:
     """Rubbish, a cut, and something after the end."""
-    packed, sealed = b"".join(streams.compressed([DATA])), b"".join(keys.encrypted([DATA]))
+    packed, sealed = b"".join(blobs.compressed([DATA])), b"".join(keys.encrypted([DATA]))
     for content in (b"", b"rubbish", packed[:-1], packed[:100], packed + b"x"):
         with pytest.raises(PointDamaged):
-            list(streams.decompressed([content]))
+            list(blobs.decompressed([content]))
     for content in (b"", b"rubbish", sealed[:-1], sealed[:100], sealed + b"x"):
         with pytest.raises(PointDamaged):
             list(keys.decrypted([content]))
@@ -208,22 +208,22 @@ def test_the_end_of_a_frame_is_known(data: bytes, level: int, checksum: bool, to
 
 
 def test_a_missing_object_and_a_hash_of_another_are_found(store: FolderObjects) -> None:
-    blob = streams.write_blob(store, "points/x/dump", [DATA])
-    streams.write_blob(store, "points/x/dump", [DATA[::-1]])
+    blob = blobs.write_blob(store, "points/x/dump", [DATA])
+    blobs.write_blob(store, "points/x/dump", [DATA[::-1]])
     with pytest.raises(PointDamaged, match="points/x/dump"):
-        list(streams.read_blob(store, blob))
+        list(blobs.read_blob(store, blob))
     store.delete([blob.key])
-    for read in (lambda: list(streams.read_blob(store, blob)), lambda: streams.hash_blob(store, blob)):
+    for read in (lambda: list(blobs.read_blob(store, blob)), lambda: blobs.hash_blob(store, blob)):
         with pytest.raises(PointDamaged, match="points/x/dump is missing"):
             read()
 
 
 def test_much_that_was_packed_well_comes_in_small_pieces() -> None:
     """A gigabyte of zeros is some kilobytes; it must not be in memory at once."""
-    packed = list(streams.compressed(bytes(MEBIBYTE) for _ in range(1024)))
+    packed = list(blobs.compressed(bytes(MEBIBYTE) for _ in range(1024)))
     assert sum(map(len, packed)) < MEBIBYTE
     total = 0
-    for piece in streams.decompressed([b"".join(packed)]):
+    for piece in blobs.decompressed([b"".join(packed)]):
         assert len(piece) <= MEBIBYTE
         total += len(piece)
     assert total == 1 << 30
@@ -231,16 +231,16 @@ def test_much_that_was_packed_well_comes_in_small_pieces() -> None:
 
 def test_a_copy_is_checked_while_it_flows(store: FolderObjects, tmp_path: Path) -> None:
     target = FolderObjects("offsite", tmp_path / "offsite")
-    blob = streams.write_blob(store, "points/x/dump", [DATA])
+    blob = blobs.write_blob(store, "points/x/dump", [DATA])
     told: list[int] = []
-    streams.copy_blob(store, target, blob, told.append)
+    blobs.copy_blob(store, target, blob, told.append)
     assert sum(told) == blob.size
-    assert b"".join(streams.read_blob(target, blob)) == DATA
+    assert b"".join(blobs.read_blob(target, blob)) == DATA
     target.delete([blob.key])
     for content in (b"".join(store.read(blob.key))[:-1] + b"x", b"short"):
         store.put(blob.key, [content])
         with pytest.raises(PointDamaged, match="store/points/x/dump is damaged"):
-            streams.copy_blob(store, target, blob)
+            blobs.copy_blob(store, target, blob)
         assert list(target.list()) == []
 
 
@@ -248,11 +248,11 @@ def test_a_copy_is_checked_while_it_flows(store: FolderObjects, tmp_path: Path) 
 
 
 CHAINS: list[Callable[[Keys, Iterable[bytes]], Iterator[bytes]]] = [
-    lambda keys, chunks: streams.compressed(chunks),
+    lambda keys, chunks: blobs.compressed(chunks),
     lambda keys, chunks: keys.encrypted(chunks),
-    lambda keys, chunks: keys.encrypted(streams.compressed(chunks)),
-    lambda keys, chunks: streams.decompressed(streams.compressed(chunks)),
-    lambda keys, chunks: streams.decompressed(keys.decrypted(keys.encrypted(streams.compressed(chunks)))),
+    lambda keys, chunks: keys.encrypted(blobs.compressed(chunks)),
+    lambda keys, chunks: blobs.decompressed(blobs.compressed(chunks)),
+    lambda keys, chunks: blobs.decompressed(keys.decrypted(keys.encrypted(blobs.compressed(chunks)))),
 ]
 
 
@@ -293,7 +293,7 @@ def test_a_source_that_fails_leaves_no_object(store: FolderObjects, keys: Keys, 
 
     chunks = source()
     with pytest.raises(BackupError, match="pg_dump failed"):
-        streams.write_blob(store, "dump" + ".age" * encrypt, chunks, keys=keys if encrypt else None)
+        blobs.write_blob(store, "dump" + ".age" * encrypt, chunks, keys=keys if encrypt else None)
     assert list(store.list()) == []
 
 
@@ -305,7 +305,7 @@ def test_a_store_that_fails_closes_the_source(store: FolderObjects, keys: Keys) 
 
     source = Source(endless())
     with pytest.raises(OSError, match="full"):
-        streams.write_blob(Full("full", Path("/nowhere")), "dump.age", source, keys=keys)
+        blobs.write_blob(Full("full", Path("/nowhere")), "dump.age", source, keys=keys)
     assert source.closed
 
 
@@ -328,9 +328,9 @@ def test_encryption_keeps_little_ahead(keys: Keys) -> None:
 
 def test_a_name_says_whether_an_object_is_encrypted(store: FolderObjects, keys: Keys) -> None:
     with pytest.raises(ValueError, match="age"):
-        streams.write_blob(store, "dump.age", [DATA])
+        blobs.write_blob(store, "dump.age", [DATA])
     with pytest.raises(ValueError, match="age"):
-        streams.write_blob(store, "dump", [DATA], keys=keys)
+        blobs.write_blob(store, "dump", [DATA], keys=keys)
 
 
 # Keys.
@@ -364,12 +364,12 @@ def test_another_key_is_told_with_both_fingerprints(store: FolderObjects, keys: 
 
 def test_an_object_of_another_key_is_not_called_damaged(store: FolderObjects, keys: Keys) -> None:
     other = other_keys()
-    blob = streams.write_blob(store, "dump.age", [DATA], keys=keys)
+    blob = blobs.write_blob(store, "dump.age", [DATA], keys=keys)
     with pytest.raises(WrongKey, match=other.fingerprint) as raised:
-        list(streams.read_blob(store, blob, keys=other))
+        list(blobs.read_blob(store, blob, keys=other))
     told_in_one_sentence(raised.value, f"{store.url}/dump.age", "BACKUP_KEY")
     with pytest.raises(BackupError, match="BACKUP_KEY_FILE"):
-        list(streams.read_blob(store, blob))
+        list(blobs.read_blob(store, blob))
 
 
 def test_a_key_file_is_read_with_its_comments(tmp_path: Path, keys: Keys) -> None:
@@ -390,13 +390,13 @@ def test_a_key_can_be_changed(tmp_path: Path, store: FolderObjects) -> None:
     before, after = (Keys.load(BackupSettings(key_file=str(tmp_path / name))) for name in ("old", "both"))
     assert before
     assert after
-    blob = streams.write_blob(store, "dump.age", [DATA], keys=before)
+    blob = blobs.write_blob(store, "dump.age", [DATA], keys=before)
     check_key(after, manifest(before.fingerprint))
-    assert b"".join(streams.read_blob(store, blob, keys=after)) == DATA
+    assert b"".join(blobs.read_blob(store, blob, keys=after)) == DATA
     assert after.fingerprint != before.fingerprint
-    newer = streams.write_blob(store, "newer.age", [DATA], keys=after)
+    newer = blobs.write_blob(store, "newer.age", [DATA], keys=after)
     with pytest.raises(WrongKey):
-        list(streams.read_blob(store, newer, keys=before))
+        list(blobs.read_blob(store, newer, keys=before))
 
 
 @pytest.mark.parametrize(

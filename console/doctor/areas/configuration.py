@@ -13,8 +13,8 @@ from console.doctor.kinds import Finding, Kind
 from console.doctor.site import Site, attempt
 from knowledge.documents.sources import parse_sources
 from objects.places import parse_places
-from orchestration.backups.encryption import Keys
 from orchestration.backups.recovery_point import BackupError
+from orchestration.backups.streams.encryption import Keys
 from orchestration.capacity import disk
 from zhiyun.settings import (
     ALL,

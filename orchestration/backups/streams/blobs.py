@@ -14,10 +14,10 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from objects.store import ObjectMissing, ObjectStore
-from orchestration.backups.encryption import Keys, WrongKey
-from orchestration.backups.parallel import ahead
 from orchestration.backups.recovery_point import BackupError, Blob, PointDamaged
-from orchestration.backups.zstd_frames import FrameEnd, NoFrame
+from orchestration.backups.streams.encryption import Keys, WrongKey
+from orchestration.backups.streams.parallel import ahead
+from orchestration.backups.streams.zstd_frames import FrameEnd, NoFrame
 
 _PIECE = 1 << 20
 _M_MMAP_THRESHOLD = -3  # malloc.h of glibc
