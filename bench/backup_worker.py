@@ -13,8 +13,8 @@ from time import perf_counter
 import msgspec
 
 from orchestration.backups import archive, restoring
-from orchestration.backups.attempts import attempt
 from orchestration.backups.installation import installation
+from orchestration.backups.points.attempts import attempt
 from orchestration.backups.postgres_part import dump_database, programs, server_major
 from orchestration.backups.recovery_point import Database
 from orchestration.backups.streams.blobs import read_blob

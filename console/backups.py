@@ -78,8 +78,8 @@ def _help(_: argparse.Namespace) -> int:
 
 def _now(_: argparse.Namespace) -> int:
     from orchestration.backups import making, overview
+    from orchestration.backups.points.listing import size_text
     from orchestration.backups.recovery_point import id_by_hand
-    from orchestration.backups.tables import size_text
 
     with _stores(), _installation() as inst:
         made = making.make(inst, id_by_hand(datetime.now(UTC)), "hand")
@@ -93,8 +93,9 @@ def _now(_: argparse.Namespace) -> int:
 
 
 def _list(chosen: argparse.Namespace) -> int:
-    from orchestration.backups import catalogue, overview
-    from orchestration.backups.tables import as_text
+    from orchestration.backups import overview
+    from orchestration.backups.points import catalogue
+    from orchestration.backups.points.listing import as_text
 
     with _installation() as inst:
         if len(inst.stores) == 1:  # noqa: SIM108
@@ -116,7 +117,8 @@ def _list(chosen: argparse.Namespace) -> int:
 
 
 def _show(chosen: argparse.Namespace) -> int:
-    from orchestration.backups import catalogue, overview
+    from orchestration.backups import overview
+    from orchestration.backups.points import catalogue
     from orchestration.backups.recovery_point import encode_manifest
 
     with _installation() as inst:
@@ -127,7 +129,8 @@ def _show(chosen: argparse.Namespace) -> int:
 
 
 def _verify(chosen: argparse.Namespace) -> int:
-    from orchestration.backups import catalogue, making
+    from orchestration.backups import making
+    from orchestration.backups.points import catalogue
 
     with _installation() as inst:
         store = inst.store(chosen.store)
@@ -183,7 +186,7 @@ def _restore(chosen: argparse.Namespace) -> int:
 
 def _kept_list(_: argparse.Namespace) -> int:
     from orchestration.backups import keeping
-    from orchestration.backups.tables import size_text
+    from orchestration.backups.points.listing import size_text
 
     with _stores(), _installation() as inst:
         found = keeping.kept(inst)

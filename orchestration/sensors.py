@@ -10,8 +10,8 @@ from knowledge.releases.collection import VectorStoreUnavailable
 from knowledge.releases.pending import pending
 from orchestration.alarms.alert import State, deliver, safe
 from orchestration.alarms.delivery import webhook
-from orchestration.backups.alerts import Night, conditions
-from orchestration.backups.watching import look, watched_stores
+from orchestration.backups.points.alerts import Night, conditions
+from orchestration.backups.points.survey import look, watched_stores
 from orchestration.resources import Stores
 from orchestration.schedules import ingestion, ingestion_in_progress
 from zhiyun.settings import AlertSettings, BackupSettings, KnowledgeSettings, S3Settings, StackSettings, load

@@ -7,8 +7,9 @@ from typing import Any
 
 import dagster as dg
 
-from orchestration.backups import catalogue, making, overview
+from orchestration.backups import making, overview
 from orchestration.backups.installation import Installation, installation
+from orchestration.backups.points import catalogue
 from orchestration.backups.progress import Logged
 from orchestration.backups.recovery_point import id_by_hand
 from orchestration.exclusion import exclusive

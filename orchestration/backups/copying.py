@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from objects.store import ObjectStore
-from orchestration.backups import catalogue, files_reading
+from orchestration.backups import files_reading
 from orchestration.backups.installation import Installation
+from orchestration.backups.points import catalogue
 from orchestration.backups.recovery_point import Manifest
 from orchestration.backups.streams.blobs import copy_blob
 

@@ -10,9 +10,10 @@ from knowledge.database import DatabaseUnavailable
 from knowledge.models.registry import ModelMissing
 from knowledge.releases.collection import VectorStoreUnavailable
 from objects.store import ObjectStoreError
-from orchestration.backups import catalogue, files_reading, golden, leftovers, new_database, vectors_restore
+from orchestration.backups import files_reading, golden, leftovers, new_database, vectors_restore
 from orchestration.backups.golden import Compared
 from orchestration.backups.installation import Installation
+from orchestration.backups.points import catalogue
 from orchestration.backups.reading_back import check
 from orchestration.backups.recovery_point import BackupError, Manifest
 from orchestration.backups.scratch import scratch_name

@@ -18,10 +18,11 @@ from knowledge.models.embedding import EmbeddingModelUnavailable
 from knowledge.models.registry import ModelMissing
 from knowledge.releases.collection import VectorStoreUnavailable
 from objects.store import ObjectStore, ObjectStoreError
-from orchestration.backups import catalogue, copying, files, golden, inventory, postgres_part, retention, vectors
-from orchestration.backups.attempts import Attempt, By, attempt
+from orchestration.backups import copying, files, golden, inventory, postgres_part, vectors
 from orchestration.backups.file_sources import file_sources
 from orchestration.backups.installation import Installation
+from orchestration.backups.points import catalogue, retention
+from orchestration.backups.points.attempts import Attempt, By, attempt
 from orchestration.backups.reading_back import verify
 from orchestration.backups.recovery_point import (
     FORMAT,

@@ -6,8 +6,8 @@ from typing import Literal
 
 import psycopg
 
-from orchestration.backups.attempts import Attempt
 from orchestration.backups.installation import Installation
+from orchestration.backups.points.attempts import Attempt
 from orchestration.backups.postgres import Dump, globals_
 from orchestration.backups.recovery_point import BackupError, Database, PostgresPart
 from orchestration.backups.server import describe, maintenance, words

@@ -13,18 +13,10 @@ from pathlib import Path
 
 from knowledge.models import registry
 from knowledge.releases import recovery
-from orchestration.backups import (
-    catalogue,
-    files_reading,
-    golden,
-    leftovers,
-    new_database,
-    overview,
-    roles,
-    vectors_restore,
-)
+from orchestration.backups import files_reading, golden, leftovers, new_database, overview, roles, vectors_restore
 from orchestration.backups.file_sources import Target, file_sources
 from orchestration.backups.installation import Installation
+from orchestration.backups.points import catalogue
 from orchestration.backups.reading_back import check
 from orchestration.backups.recovery_point import BackupError, Manifest
 from orchestration.backups.recovery_report import Report

@@ -16,11 +16,12 @@ from pathlib import Path
 
 from knowledge.database import DatabaseUnavailable, writer
 from objects.store import ObjectStore, ObjectStoreError
-from orchestration.backups import catalogue, databases, files_reading, leftovers, new_database, vectors_restore
+from orchestration.backups import databases, files_reading, leftovers, new_database, vectors_restore
 from orchestration.backups.agreeing import agree, bring_up_to_date
 from orchestration.backups.file_sources import Target, file_sources
 from orchestration.backups.in_force import forget_later, put_in_force
 from orchestration.backups.installation import Installation
+from orchestration.backups.points import catalogue
 from orchestration.backups.reading_back import PARTS, check
 from orchestration.backups.recovery_point import BackupError, Manifest, VectorsPart
 from orchestration.backups.restore_report import Report

@@ -15,7 +15,7 @@ import pytest
 from embedded.postgres import Cluster
 from knowledge.database import AnotherWriter, connect, writer
 from objects.folder import FolderObjects
-from orchestration.backups import catalogue
+from orchestration.backups.points import catalogue
 from orchestration.backups.recovery_point import manifest_key
 from orchestration.definitions import defs
 from orchestration.exclusion import exclusive

@@ -11,7 +11,7 @@ import pytest
 from objects.folder import FolderObjects
 from objects.s3 import S3Objects
 from objects.store import ObjectStore, ObjectStoreError
-from orchestration.backups.catalogue import (
+from orchestration.backups.points.catalogue import (
     find,
     merge,
     newest_verified,
@@ -20,6 +20,8 @@ from orchestration.backups.catalogue import (
     write_manifest,
     write_verification,
 )
+from orchestration.backups.points.listing import age_text, as_table, as_text, size_text
+from orchestration.backups.points.retention import Policy, prune
 from orchestration.backups.recovery_point import (
     BackupError,
     PointDamaged,
@@ -29,8 +31,6 @@ from orchestration.backups.recovery_point import (
     manifest_key,
     verification_key,
 )
-from orchestration.backups.retention import Policy, prune
-from orchestration.backups.tables import age_text, as_table, as_text, size_text
 from tests.recovery_points import NIGHT, MemoryObjects, add_failure, add_point, assert_whole
 
 DAY = timedelta(days=1)

@@ -22,8 +22,9 @@ from embedded import postgres
 from knowledge.database import AnotherWriter, DatabaseUnavailable, connect, writer
 from objects.s3 import S3Objects
 from objects.store import ObjectStoreError
-from orchestration.backups import catalogue, making, restore
+from orchestration.backups import making, restore
 from orchestration.backups.installation import Installation
+from orchestration.backups.points import catalogue
 from orchestration.backups.recovery_point import FORMAT, BackupError, Manifest, PointDamaged, manifest_key
 from orchestration.backups.streams import encryption
 from orchestration.backups.vector_node import Node

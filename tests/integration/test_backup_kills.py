@@ -30,9 +30,10 @@ from embedded import ports, postgres
 from embedded.processes import Service, running
 from objects import s3_uploads, unfinished
 from objects.store import ObjectStore
-from orchestration.backups import catalogue, making, reading_back, retention, vectors
+from orchestration.backups import making, reading_back, vectors
 from orchestration.backups.installation import Installation
 from orchestration.backups.inventory import entries
+from orchestration.backups.points import catalogue, retention
 from orchestration.backups.recovery_point import manifest_key, verification_key
 from orchestration.backups.vector_node import Node
 from tests import backup_worker

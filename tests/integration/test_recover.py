@@ -15,7 +15,8 @@ import psycopg
 import pytest
 
 from console import cli
-from orchestration.backups import catalogue, golden, making, recover
+from orchestration.backups import golden, making, recover
+from orchestration.backups.points import catalogue
 from orchestration.backups.reading_back import verify
 from orchestration.backups.recovery_point import BackupError, Manifest, manifest_key, verification_key
 from orchestration.backups.recovery_report import CHECKLIST

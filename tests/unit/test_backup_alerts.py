@@ -20,10 +20,10 @@ from hypothesis import given
 from objects.folder import FolderObjects
 from orchestration.alarms import delivery
 from orchestration.alarms.alert import AGAIN, Alert, NotDelivered, Send, State, Status, Told, deliver
-from orchestration.backups import watching
-from orchestration.backups.alerts import Night, conditions
-from orchestration.backups.catalogue import Point
-from orchestration.backups.watching import look
+from orchestration.backups.points import survey
+from orchestration.backups.points.alerts import Night, conditions
+from orchestration.backups.points.catalogue import Point
+from orchestration.backups.points.survey import look
 from orchestration.sensors import expected_nights, recovery_point_alerts
 from tests.recovery_points import MemoryObjects, add_failure, add_point, point
 from zhiyun.settings import AlertSettings, BackupSettings
@@ -348,7 +348,7 @@ def test_a_store_that_hangs_does_not_hold_up_the_others_and_is_asked_once() -> N
     assert [point.id for point in found["good"] if isinstance(point, Point)] == ["2026-11-24"]
     assert hanging.asked == 1
     hanging.let.set()
-    watching._waiting[hanging.url].join()
+    survey._waiting[hanging.url].join()
     assert look([hanging], timeout=30) == {"hanging": []}
 
 

@@ -16,11 +16,11 @@ from console.doctor.site import Site
 from knowledge.database import DatabaseUnavailable, connect
 from objects.store import ObjectStoreError
 from orchestration.alarms.alert import Alert
-from orchestration.backups import alerts, catalogue
-from orchestration.backups.catalogue import Point
 from orchestration.backups.installation import installation
+from orchestration.backups.points import alerts, catalogue
+from orchestration.backups.points.catalogue import Point
+from orchestration.backups.points.listing import age_text, size_text
 from orchestration.backups.recovery_point import BackupError
-from orchestration.backups.tables import age_text, size_text
 from zhiyun.settings import BackupSettings, SettingsError, load
 
 WELL = Kind(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-from orchestration.backups.catalogue import Point
+from orchestration.backups.points.catalogue import Point
 
 _HEAD = ("point", "state", "made (UTC)", "age", "size", "stores", "reason")
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from objects.places import open_store, parse_places
 from objects.store import ObjectStore
-from orchestration.backups.catalogue import Point, points
+from orchestration.backups.points.catalogue import Point, points
 from zhiyun.logs import without_secrets
 from zhiyun.settings import BackupSettings, S3Settings, StackSettings
 
