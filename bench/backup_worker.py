@@ -12,10 +12,10 @@ from time import perf_counter
 
 import msgspec
 
-from orchestration.backups import archive, restoring
+from orchestration.backups.database import archive, load
+from orchestration.backups.database.capture import dump_database, programs, server_major
 from orchestration.backups.installation import installation
 from orchestration.backups.points.attempts import attempt
-from orchestration.backups.postgres_part import dump_database, programs, server_major
 from orchestration.backups.recovery_point import Database
 from orchestration.backups.streams.blobs import read_blob
 
@@ -37,7 +37,7 @@ def main(what: str, state: Path, name: str = "") -> float:
     if what == "check":
         archive.check(chunks, tools)
         return perf_counter() - began
-    return restoring.restore_into(inst.url(name), chunks, tools).seconds
+    return load.restore_into(inst.url(name), chunks, tools).seconds
 
 
 if __name__ == "__main__":

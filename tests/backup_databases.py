@@ -12,7 +12,7 @@ import psycopg
 from psycopg import sql
 
 from embedded import postgres
-from orchestration.backups.postgres import Dump
+from orchestration.backups.database.dump import Dump
 from orchestration.backups.recovery_point import Blob, Database
 from zhiyun.postgresql import Programs
 

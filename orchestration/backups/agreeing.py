@@ -10,9 +10,9 @@ from knowledge.database import Connection
 from knowledge.models import registry
 from knowledge.releases import recovery
 from orchestration.backups import vectors_restore
+from orchestration.backups.database.server import connected, on_database, one
 from orchestration.backups.installation import Installation
 from orchestration.backups.recovery_point import BackupError
-from orchestration.backups.server import connected, on_database, one
 from orchestration.backups.undo import Undo
 
 

@@ -10,14 +10,15 @@ from knowledge.database import DatabaseUnavailable
 from knowledge.models.registry import ModelMissing
 from knowledge.releases.collection import VectorStoreUnavailable
 from objects.store import ObjectStoreError
-from orchestration.backups import files_reading, golden, leftovers, new_database, vectors_restore
+from orchestration.backups import files_reading, golden, leftovers, vectors_restore
+from orchestration.backups.database import restore
+from orchestration.backups.database.server import database_errors
 from orchestration.backups.golden import Compared
 from orchestration.backups.installation import Installation
 from orchestration.backups.points import catalogue
 from orchestration.backups.reading_back import check
 from orchestration.backups.recovery_point import BackupError, Manifest
 from orchestration.backups.scratch import scratch_name
-from orchestration.backups.server import database_errors
 from orchestration.backups.timing import Timing
 from orchestration.backups.undo import Undo
 from orchestration.exclusion import exclusive
@@ -86,8 +87,8 @@ def _restore(inst: Installation, manifest: Manifest, name: str, done: Drill, und
     database = manifest.database("platform")
     with timing.step("check"):
         check(inst, store, manifest)
-    scratch = new_database.beside(inst, "drill", done.began)
-    done.notes += new_database.make(inst, store, database, scratch, timing, undo)
+    scratch = restore.beside(inst, "drill", done.began)
+    done.notes += restore.make(inst, store, database, scratch, timing, undo)
     done.rows = sum(table.rows for table in database.tables)
     restored = None
     with timing.step("vectors"):

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from knowledge.database import AnotherWriter, Connection, writer
 from knowledge.releases import recovery
 from knowledge.releases.collection import VectorStoreUnavailable
-from orchestration.backups import swapping
+from orchestration.backups.database import swap
 from orchestration.backups.fence import fenced
 from orchestration.backups.installation import Installation
 from orchestration.backups.undo import Undo
@@ -36,8 +36,8 @@ def put_in_force(
     with fenced(inst.redis, reason, say=inst.progress.say):
         still_held()
         if new:
-            undo.later(swapping.take_back, admin, live, new, aside)
-            kept = swapping.put(admin, live, new, aside)
+            undo.later(swap.take_back, admin, live, new, aside)
+            kept = swap.put(admin, live, new, aside)
         if switch:
             switch(undo)
         catalog = held.enter_context(inst.connect(live, reason))

@@ -7,19 +7,20 @@ from datetime import UTC, datetime
 
 from knowledge.database import writer
 from knowledge.releases import recovery
-from orchestration.backups import databases, leftovers, new_database, vectors_restore
+from orchestration.backups import leftovers, vectors_restore
 from orchestration.backups.agreeing import agree, bring_up_to_date
+from orchestration.backups.database import restore, siblings
+from orchestration.backups.database.server import database_errors
 from orchestration.backups.in_force import forget_later, put_in_force
 from orchestration.backups.installation import Installation
 from orchestration.backups.recovery_point import BackupError
-from orchestration.backups.server import database_errors
 from orchestration.backups.undo import Undo
 from orchestration.exclusion import exclusive
 
 
-def kept(inst: Installation) -> list[databases.Beside]:
+def kept(inst: Installation) -> list[siblings.Beside]:
     """Databases that restores have put aside, newest first."""
-    return databases.kept(inst.database.admin, inst.live_database)
+    return siblings.kept(inst.database.admin, inst.live_database)
 
 
 def back(inst: Installation, name: str) -> str:
@@ -31,13 +32,13 @@ def back(inst: Installation, name: str) -> str:
     reason = f"return of {name}"
     with database_errors(), ExitStack() as held, Undo(inst.progress.say) as undo:
         still_held = held.enter_context(exclusive(inst.database.admin, reason, say=inst.progress.say))
-        if new_database.exists(inst, inst.live_database):
+        if restore.exists(inst, inst.live_database):
             held.enter_context(writer(held.enter_context(inst.catalog(reason))))
         inst.progress.say(f"the vector store is compared with {name}")
         bring_up_to_date(inst, name)
         with inst.connect(name, reason) as catalog:
             agree(inst, catalog, None, undo)
-        aside = new_database.beside(inst, "before", datetime.now(UTC))
+        aside = restore.beside(inst, "before", datetime.now(UTC))
         catalog, now_kept = put_in_force(inst, reason, undo, held, still_held, new=name, aside=aside)
         if problem := forget_later(inst, catalog):
             inst.progress.say(problem)
@@ -52,7 +53,7 @@ def discard(inst: Installation, name: str) -> list[str]:
         with inst.connect(name, reason) as catalog:
             its = recovery.recorded_collections(catalog)
         gone = vectors_restore.discard(inst.qdrant, sorted(its - leftovers.needed(inst, but=name)))
-        new_database.drop(inst, name)
+        restore.drop(inst, name)
     return gone
 
 

@@ -13,7 +13,8 @@ import msgspec
 import psycopg
 
 from knowledge.releases import recovery
-from orchestration.backups import databases, new_database, vectors_restore
+from orchestration.backups import vectors_restore
+from orchestration.backups.database import restore, siblings
 from orchestration.backups.installation import Installation
 from orchestration.backups.recovery_point import BackupError
 from orchestration.backups.scratch import is_own_scratch, is_scratch
@@ -32,7 +33,7 @@ class _Note(msgspec.Struct, frozen=True):
 def note_recovery(inst: Installation, database: str, point: str, collections: Sequence[str]) -> None:
     """Write down which collections a recovery makes beside this database, before it makes them."""
     text = msgspec.json.encode(_Note(point, tuple(collections))).decode()
-    databases.note(inst.database.admin, database, text)
+    siblings.note(inst.database.admin, database, text)
 
 
 def sweep(inst: Installation) -> None:
@@ -58,7 +59,7 @@ def sweep_recovery(inst: Installation) -> None:
 def _sweep_databases(inst: Installation) -> None:
     undo = Undo(inst.progress.say)
     for left in _databases(inst):
-        undo.later(new_database.drop, inst, left)
+        undo.later(restore.drop, inst, left)
     undo.now()
 
 
@@ -85,7 +86,7 @@ def _sweep_collections(inst: Installation) -> None:
 
 def needed(inst: Installation, but: str = "") -> set[str]:
     """Collections that the live record or that of a kept database knows, but for one. Raises if one cannot be read."""
-    names = [inst.live_database, *(one.name for one in databases.kept(inst.database.admin, inst.live_database))]
+    names = [inst.live_database, *(one.name for one in siblings.kept(inst.database.admin, inst.live_database))]
     found: set[str] = set()
     for name in names:
         if name != but:
@@ -97,7 +98,7 @@ def needed(inst: Installation, but: str = "") -> set[str]:
 def _databases(inst: Installation) -> list[str]:
     """Scratch databases of the platform and of Dagster. One that is live is none, whatever its name."""
     lives = {inst.name_of("platform"), inst.name_of("dagster")}
-    found = [left.name for live in sorted(lives) for left in databases.scratch(inst.database.admin, live)]
+    found = [left.name for live in sorted(lives) for left in siblings.scratch(inst.database.admin, live)]
     return [name for name in found if name not in lives]
 
 
@@ -105,7 +106,7 @@ def _noted(inst: Installation) -> list[str]:
     names: list[str] = []
     for database in _databases(inst):
         try:
-            note = msgspec.json.decode(databases.noted(inst.database.admin, database), type=_Note)
+            note = msgspec.json.decode(siblings.noted(inst.database.admin, database), type=_Note)
         except msgspec.DecodeError:  # none, or not ours
             continue
         names += note.collections

@@ -18,7 +18,9 @@ from knowledge.models.embedding import EmbeddingModelUnavailable
 from knowledge.models.registry import ModelMissing
 from knowledge.releases.collection import VectorStoreUnavailable
 from objects.store import ObjectStore, ObjectStoreError
-from orchestration.backups import copying, files, golden, inventory, postgres_part, vectors
+from orchestration.backups import copying, files, golden, inventory, vectors
+from orchestration.backups.database import capture
+from orchestration.backups.database.server import words
 from orchestration.backups.file_sources import file_sources
 from orchestration.backups.installation import Installation
 from orchestration.backups.points import catalogue, retention
@@ -35,7 +37,6 @@ from orchestration.backups.recovery_point import (
     VectorsPart,
 )
 from orchestration.backups.scratch import is_scratch
-from orchestration.backups.server import words
 from orchestration.backups.vector_node import Node
 from orchestration.capacity.guard import NoRoom, room_to_work
 from orchestration.exclusion import Busy, exclusive
@@ -124,7 +125,7 @@ def capture_postgres(inst: Installation, one: Attempt) -> PostgresPart:
     room_to_work(
         load(CapacitySettings), beside=[Path(url.removeprefix("file://"))] if url.startswith("file://") else []
     )
-    return one.step(inst.primary, "postgres", lambda: postgres_part.capture(inst, one))
+    return one.step(inst.primary, "postgres", lambda: capture.capture(inst, one))
 
 
 def capture_vectors(inst: Installation, one: Attempt) -> VectorsPart:

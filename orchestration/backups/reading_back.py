@@ -7,10 +7,11 @@ from collections.abc import Collection as AnyOf
 from datetime import UTC, datetime
 
 from objects.store import ObjectStore
-from orchestration.backups import archive, files_reading
+from orchestration.backups import files_reading
+from orchestration.backups.database import archive
+from orchestration.backups.database.capture import programs
 from orchestration.backups.installation import Installation
 from orchestration.backups.points import catalogue
-from orchestration.backups.postgres_part import programs
 from orchestration.backups.recovery_point import Manifest, PointDamaged, Verification
 from orchestration.backups.streams.blobs import hash_blob, read_blob
 from orchestration.backups.streams.encryption import check_key

@@ -13,14 +13,15 @@ from pathlib import Path
 
 from knowledge.models import registry
 from knowledge.releases import recovery
-from orchestration.backups import files_reading, golden, leftovers, new_database, overview, roles, vectors_restore
+from orchestration.backups import files_reading, golden, leftovers, overview, vectors_restore
+from orchestration.backups.database import restore, roles
+from orchestration.backups.database.server import database_errors
 from orchestration.backups.file_sources import Target, file_sources
 from orchestration.backups.installation import Installation
 from orchestration.backups.points import catalogue
 from orchestration.backups.reading_back import check
 from orchestration.backups.recovery_point import BackupError, Manifest
 from orchestration.backups.recovery_report import Report
-from orchestration.backups.server import database_errors
 from orchestration.backups.streams.blobs import read_blob
 from orchestration.backups.timing import Timing
 from orchestration.backups.undo import Undo
@@ -50,7 +51,7 @@ def recover(inst: Installation, point: str) -> Report:
         with timing.step("check"):
             _require_empty(inst)
             check(inst, inst.primary, manifest)
-            new_database.check(inst, manifest, "")
+            restore.check(inst, manifest, "")
         with timing.step("roles"):
             statements = read_blob(inst.primary, manifest.postgres.globals_, keys=inst.keys)
             report.notes += _roles(inst, statements)
@@ -58,14 +59,14 @@ def recover(inst: Installation, point: str) -> Report:
         made: list[tuple[str, str]] = []  # database as it was made, and the name that it gets
         for database in manifest.postgres.databases:
             name = inst.name_of(database.role)
-            if not new_database.is_here(inst, database.role):
+            if not restore.is_here(inst, database.role):
                 report.notes.append(
                     f"DAGSTER_DATABASE_URL is on another server than DATABASE_URL: restore {database.dump.key} there by hand "
                     "(zstd -d, then pg_restore), or let Dagster begin with an empty history."
                 )
                 continue
-            new = new_database.beside(inst, "restore", now, name)
-            report.notes += new_database.make(inst, inst.primary, database, new, timing, undo)
+            new = restore.beside(inst, "restore", now, name)
+            report.notes += restore.make(inst, inst.primary, database, new, timing, undo)
             report.rows += sum(table.rows for table in database.tables)
             made.append((new, name))
         platform = made[0][0]
@@ -95,7 +96,7 @@ def recover(inst: Installation, point: str) -> Report:
             still_held()
             with inst.connect(platform, "recovery") as catalog:
                 recovery.publish_again(catalog, inst.collections())
-            new_database.put_in_place(inst, made, now)  # last: from here on the environment is not empty
+            restore.put_in_place(inst, made, now)  # last: from here on the environment is not empty
             undo.keep()
     overview.record(inst)
     if not report.problems:
@@ -149,8 +150,8 @@ def _roles(inst: Installation, statements: Iterator[bytes]) -> list[str]:
 
 
 def _require_empty(inst: Installation) -> None:
-    for name in {inst.name_of(role) for role in ("platform", "dagster") if new_database.is_here(inst, role)}:
-        tables = new_database.tables(inst, name)
+    for name in {inst.name_of(role) for role in ("platform", "dagster") if restore.is_here(inst, role)}:
+        tables = restore.tables(inst, name)
         if tables:
             raise BackupError(
                 f"`zhiyun recover` is for an empty environment, and the database {name} has {tables} tables; use `zhiyun restore`, or set DATABASE_URL and ZHIYUN_HOME to an empty one. Nothing was changed."

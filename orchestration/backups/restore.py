@@ -16,8 +16,11 @@ from pathlib import Path
 
 from knowledge.database import DatabaseUnavailable, writer
 from objects.store import ObjectStore, ObjectStoreError
-from orchestration.backups import databases, files_reading, leftovers, new_database, vectors_restore
+from orchestration.backups import files_reading, leftovers, vectors_restore
 from orchestration.backups.agreeing import agree, bring_up_to_date
+from orchestration.backups.database import restore as new_database
+from orchestration.backups.database import siblings
+from orchestration.backups.database.server import database_errors
 from orchestration.backups.file_sources import Target, file_sources
 from orchestration.backups.in_force import forget_later, put_in_force
 from orchestration.backups.installation import Installation
@@ -26,7 +29,6 @@ from orchestration.backups.reading_back import PARTS, check
 from orchestration.backups.recovery_point import BackupError, Manifest, VectorsPart
 from orchestration.backups.restore_report import Report
 from orchestration.backups.scratch import is_scratch
-from orchestration.backups.server import database_errors
 from orchestration.backups.timing import Timing
 from orchestration.backups.undo import Undo
 from orchestration.backups.vector_node import Node
@@ -96,7 +98,7 @@ def _look_ahead(inst: Installation, manifest: Manifest, parts: AnyOf[str], into:
 
 
 def _check_name(inst: Installation, into: str) -> None:
-    if not _NAME.fullmatch(into) or databases.is_beside(inst.live_database, into) or is_scratch(into):
+    if not _NAME.fullmatch(into) or siblings.is_beside(inst.live_database, into) or is_scratch(into):
         raise BackupError(
             f"--into {into}: write a name of at most 40 letters, digits, `_` and `-`, that is none of those which restores "
             "and drills use themselves. Nothing was changed."

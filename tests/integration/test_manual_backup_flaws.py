@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from orchestration.backups import archive, databases, verifying
-from orchestration.backups.postgres import Dump, globals_
+from orchestration.backups.database import archive, siblings, verify
+from orchestration.backups.database.dump import Dump, globals_
+from orchestration.backups.database.load import restore_into
 from orchestration.backups.recovery_point import BackupError, PointDamaged
-from orchestration.backups.restoring import restore_into
 from tests.backup_databases import Server, dumped, in_pieces, run, value
 
 
@@ -41,8 +41,8 @@ def manual(server: Server, command: str, **names: object) -> subprocess.Complete
 
 
 def restored(server: Server, live: str, data: bytes) -> str:
-    name = databases.name_beside(live, "restore", datetime.now(UTC))
-    databases.create(server.admin(live), name, live)
+    name = siblings.name_beside(live, "restore", datetime.now(UTC))
+    siblings.create(server.admin(live), name, live)
     restore_into(server.admin(name), in_pieces(data), server.programs)
     return name
 
@@ -73,7 +73,7 @@ def test_4_a_restore_neither_keeps_changed_rows_nor_doubles_a_table_without_a_ke
     name = restored(server, live, data)
     assert value(server.admin(name), "SELECT name FROM customers WHERE id = 1") == "张三1"
     assert value(server.admin(name), "SELECT count(*) FROM visits") == 50
-    assert verifying.verify(server.admin(name), database) == []
+    assert verify.verify(server.admin(name), database) == []
 
 
 def test_5_a_truncated_dump_does_not_restore_as_if_it_were_whole(server: Server, tmp_path: Path) -> None:

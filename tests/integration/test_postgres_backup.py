@@ -15,11 +15,11 @@ import psutil
 import psycopg
 import pytest
 
-from orchestration.backups import archive, databases, roles, swapping, verifying
-from orchestration.backups.postgres import Dump, globals_
+from orchestration.backups.database import archive, roles, siblings, swap, verify
+from orchestration.backups.database.dump import Dump, globals_
+from orchestration.backups.database.load import restore_into
+from orchestration.backups.database.server import on_database, programs_for
 from orchestration.backups.recovery_point import BackupError, PointDamaged
-from orchestration.backups.restoring import restore_into
-from orchestration.backups.server import on_database, programs_for
 from tests.backup_databases import Server, dumped, eventually, everything, in_pieces, rows, run, value
 from zhiyun.postgresql import OLDEST, ProgramsMissing, client_programs, servers
 
@@ -37,8 +37,8 @@ def server(postgres_server: Server) -> Iterator[Server]:
 
 def restored(server: Server, admin: str, live: str, data: bytes) -> str:
     """A new database beside the live one, with what is in the archive; gives its name."""
-    name = databases.name_beside(live, "restore", datetime.now(UTC))
-    databases.create(admin, name, live)
+    name = siblings.name_beside(live, "restore", datetime.now(UTC))
+    siblings.create(admin, name, live)
     restore_into(on_database(admin, name), in_pieces(data), server.programs)
     return name
 
@@ -49,11 +49,11 @@ def test_what_is_restored_is_the_same_to_the_last_byte(server: Server, role: str
     admin = server.url(live, role)
     data, database = dumped(admin, server.programs)
     archive.check(in_pieces(data), server.programs)
-    name = databases.name_beside(live, "restore", NOW)
-    databases.create(admin, name, live)
+    name = siblings.name_beside(live, "restore", NOW)
+    siblings.create(admin, name, live)
     result = restore_into(on_database(admin, name), in_pieces(data), server.programs)
     assert everything(server.admin(name)) == everything(server.admin(live))
-    assert verifying.verify(on_database(admin, name), database) == []
+    assert verify.verify(on_database(admin, name), database) == []
     assert (result.left_out, result.extensions_left_out) == ((), ())
     assert value(server.admin(name), "SELECT count(*) > 0 FROM pg_stats WHERE tablename = 'orders'") is True
     assert value(server.admin(), f"SELECT count(*) FROM (SELECT DISTINCT datdba, encoding, datlocprovider, datcollate, datctype "
@@ -131,7 +131,7 @@ def test_who_stops_reading_ends_the_dump(server: Server) -> None:
 def test_a_dump_does_not_outlive_the_process_that_reads_it(server: Server) -> None:
     live = server.make(bulk=True)
     code = (
-        "import sys, time; from orchestration.backups.postgres import Dump; from zhiyun.postgresql import client_programs\n"
+        "import sys, time; from orchestration.backups.database.dump import Dump; from zhiyun.postgresql import client_programs\n"
         f"with Dump(sys.argv[1], client_programs({server.major})) as dump:\n"
         "    next(dump.chunks()); print(dump.pid, flush=True); time.sleep(60)\n"
     )
@@ -199,11 +199,11 @@ def test_a_restore_that_fails_half_way_touches_nothing_that_runs(server: Server)
         raise PointDamaged("points/x has another hash.")
 
     for chunks, words in ((in_pieces(data[: len(data) // 2]), "end of file|block"), (breaks_off(), "another hash")):
-        name = databases.name_beside(live, "restore", NOW)
-        databases.create(admin, name, live)
+        name = siblings.name_beside(live, "restore", NOW)
+        siblings.create(admin, name, live)
         with pytest.raises(BackupError, match=words):
             restore_into(on_database(admin, name), chunks, server.programs)
-        databases.discard(admin, live, name)
+        siblings.discard(admin, live, name)
     with pytest.raises(PointDamaged, match="damaged"):
         restore_into(on_database(admin, server.make(filled=False)), in_pieces(data[:1000]), server.programs)
     assert everything(admin) == before
@@ -215,7 +215,7 @@ def test_nothing_is_restored_into_a_database_that_has_tables(server: Server) -> 
     with pytest.raises(BackupError, match="not empty"):
         restore_into(server.admin(live), in_pieces(data), server.programs)
     with pytest.raises(BackupError, match="already a database"):
-        databases.create(server.admin(live), live, live)
+        siblings.create(server.admin(live), live, live)
     assert value(server.admin(live), "SELECT count(*) FROM visits") == 50
 
 
@@ -227,8 +227,8 @@ def test_an_ordinary_role_does_without_extensions_that_it_may_not_make_and_says_
     result = restore_into(server.cluster.url(name), in_pieces(data), server.programs)
     assert set(result.extensions_left_out) == {"amcheck", "pgstattuple", "pg_stat_statements"}
     assert all("only a superuser" in sentence for sentence in result.left_out)
-    assert verifying.verify(server.cluster.url(name), database, without=result.extensions_left_out) == []
-    assert "Extension amcheck is missing." in verifying.verify(server.cluster.url(name), database)
+    assert verify.verify(server.cluster.url(name), database, without=result.extensions_left_out) == []
+    assert "Extension amcheck is missing." in verify.verify(server.cluster.url(name), database)
 
 
 def test_a_privilege_of_a_missing_role_costs_an_ordinary_role_no_data(server: Server) -> None:
@@ -237,11 +237,11 @@ def test_a_privilege_of_a_missing_role_costs_an_ordinary_role_no_data(server: Se
     run(server.cluster.url(live), "GRANT SELECT ON orders TO passing_by")
     data, database = dumped(server.cluster.url(live), server.programs)
     run(server.admin(live), "REVOKE ALL ON orders FROM passing_by", "DROP ROLE passing_by")
-    name = databases.name_beside(live, "restore", NOW)
-    databases.create(server.cluster.url(live), name, live)
+    name = siblings.name_beside(live, "restore", NOW)
+    siblings.create(server.cluster.url(live), name, live)
     result = restore_into(server.cluster.url(name), in_pieces(data), server.programs)
     assert result.left_out == ('A privilege was left out: role "passing_by" does not exist.',)
-    assert verifying.verify(server.cluster.url(name), database) == []
+    assert verify.verify(server.cluster.url(name), database) == []
 
 
 def test_what_differs_from_the_manifest_is_named(server: Server) -> None:
@@ -254,7 +254,7 @@ def test_what_differs_from_the_manifest_is_named(server: Server) -> None:
         "DELETE FROM visits WHERE seconds = 7", "UPDATE customers SET note = '改' WHERE id = 500", "DROP TABLE older CASCADE",
         "DROP EXTENSION pgstattuple", "CREATE TABLE added (x int)",
     )  # fmt: skip
-    assert verifying.verify(server.admin(name), database) == [
+    assert verify.verify(server.admin(name), database) == [
         "Table public.added is not in the recovery point.",
         "Table public.customers has other values in 200 sampled rows.",
         "Table public.newer is missing.",
@@ -266,9 +266,9 @@ def test_what_differs_from_the_manifest_is_named(server: Server) -> None:
 
 def test_amcheck_finds_a_damaged_page_and_says_when_it_may_not_look(server: Server) -> None:
     live = server.make()
-    whole = verifying.amcheck(server.admin(live), server.programs)
+    whole = verify.amcheck(server.admin(live), server.programs)
     assert (whole.problems, whole.left_out) == ((), "")
-    assert "may not use" in verifying.amcheck(server.cluster.url(live), server.programs).left_out
+    assert "may not use" in verify.amcheck(server.cluster.url(live), server.programs).left_out
     file = value(server.admin(live), "SELECT pg_relation_filepath('orders_by_customer')").rpartition("/")[2]
     copy = f"{live}_copy"
     # Copied as files, so that no page of it is in the server's memory.
@@ -278,10 +278,10 @@ def test_amcheck_finds_a_damaged_page_and_says_when_it_may_not_look(server: Serv
     damaged = bytearray(path.read_bytes())
     damaged[8192 + 8000 : 8192 + 8100] = os.urandom(100)
     path.write_bytes(damaged)
-    found = verifying.amcheck(server.admin(copy), server.programs)
+    found = verify.amcheck(server.admin(copy), server.programs)
     assert any("orders_by_customer" in problem or "invalid page" in problem for problem in found.problems)
     run(server.admin(copy), "DROP EXTENSION amcheck")
-    assert "does not have the extension" in verifying.amcheck(server.admin(copy), server.programs).left_out
+    assert "does not have the extension" in verify.amcheck(server.admin(copy), server.programs).left_out
 
 
 @pytest.mark.parametrize("role", ["superuser", "owner"])
@@ -315,15 +315,15 @@ def test_a_swap_goes_through_while_clients_reconnect_without_end_and_can_be_undo
         thread.start()
     try:
         assert eventually(lambda: all(seen))
-        kept = databases.name_beside(live, "before", NOW)
-        swapping.swap(admin, live, new, kept)
+        kept = siblings.name_beside(live, "before", NOW)
+        swap.swap(admin, live, new, kept)
         assert eventually(lambda: all(mine[-1] == "restored" for mine in seen))
         assert value(everyday, "SHOW work_mem") == "5MB"
         assert value(server.admin(), f"SELECT has_database_privilege('Reader 读者', '{live}', 'CONNECT')") is True
-        assert [(one.name, one.at) for one in databases.kept(admin, live)] == [(kept, NOW)]
-        aside = swapping.undo(admin, live, kept)
+        assert [(one.name, one.at) for one in siblings.kept(admin, live)] == [(kept, NOW)]
+        aside = swap.undo(admin, live, kept)
         assert eventually(lambda: all(mine[-1] == "before" for mine in seen))
-        assert [one.name for one in databases.kept(admin, live)] == [aside]
+        assert [one.name for one in siblings.kept(admin, live)] == [aside]
     finally:
         stop.set()
         for thread in clients:
@@ -331,24 +331,24 @@ def test_a_swap_goes_through_while_clients_reconnect_without_end_and_can_be_undo
     # No client ever went back: each saw the old one, then the restored, then the old one again.
     assert all([name for name, before in zip(mine, ["", *mine], strict=False) if name != before] == ["before", "restored", "before"]
                for mine in seen)  # fmt: skip
-    databases.discard(admin, live, aside)
-    assert databases.kept(admin, live) == []
+    siblings.discard(admin, live, aside)
+    assert siblings.kept(admin, live) == []
 
 
 def test_a_swap_that_fails_leaves_both_names_as_they_were(server: Server) -> None:
     live, new = server.make(), server.make(filled=False)
-    kept = databases.name_beside(live, "before", NOW)
+    kept = siblings.name_beside(live, "before", NOW)
     with pytest.raises(BackupError, match=r"no_such.*could not be put in the place of.*names that they had"):
-        swapping.swap(server.admin(live), live, "no_such", kept)
+        swap.swap(server.admin(live), live, "no_such", kept)
     run(server.admin(), f"ALTER DATABASE {new} OWNER TO postgres")
     with pytest.raises(BackupError, match=r"must be owner.*names that they had"):
-        swapping.swap(server.cluster.url(live), live, new, kept)
+        swap.swap(server.cluster.url(live), live, new, kept)
     run(server.admin(), f"ALTER DATABASE {new} OWNER TO zhiyun")
     with (
         psycopg.connect(server.admin(live)),
         pytest.raises(BackupError, match=r"sessions of postgres may be ended only by a superuser.*names that they had"),
     ):
-        swapping.swap(server.cluster.url(live), live, new, kept)
+        swap.swap(server.cluster.url(live), live, new, kept)
     assert {live, new} <= server.names()
     assert kept not in server.names()
     assert value(server.admin(live), "SELECT count(*) FROM visits") == 50
@@ -356,26 +356,26 @@ def test_a_swap_that_fails_leaves_both_names_as_they_were(server: Server) -> Non
 
 def test_leftovers_of_killed_restores_are_swept_and_what_is_in_use_stays(server: Server) -> None:
     live = server.make(filled=False)
-    old, used = (databases.name_beside(live, kind, NOW - timedelta(days=30)) for kind in ("drill", "restore"))
-    young, kept = databases.name_beside(live, "drill", datetime.now(UTC)), databases.name_beside(live, "before", NOW)
+    old, used = (siblings.name_beside(live, kind, NOW - timedelta(days=30)) for kind in ("drill", "restore"))
+    young, kept = siblings.name_beside(live, "drill", datetime.now(UTC)), siblings.name_beside(live, "before", NOW)
     for name in (old, used, young, kept):
-        databases.create(server.cluster.url(live), name, live)
+        siblings.create(server.cluster.url(live), name, live)
     with psycopg.connect(server.cluster.url(used)):
-        assert databases.sweep_scratch(server.cluster.url(live), live, timedelta(hours=6)) == [old]
-    assert {one.name for one in databases.scratch(server.admin(live), live)} == {young, used}
+        assert siblings.sweep_scratch(server.cluster.url(live), live, timedelta(hours=6)) == [old]
+    assert {one.name for one in siblings.scratch(server.admin(live), live)} == {young, used}
     with pytest.raises(BackupError, match="not dropped"):
-        databases.discard(server.admin(live), live, "postgres")
+        siblings.discard(server.admin(live), live, "postgres")
     with pytest.raises(BackupError, match="not dropped"):
-        databases.discard(server.admin(live), live, live)
+        siblings.discard(server.admin(live), live, live)
     assert {live, young, used, kept} <= server.names()
 
 
 def test_names_fit_whatever_the_database_is_called(server: Server) -> None:
     live = "智云" * 10 + "xyz"
     run(server.admin(), f'CREATE DATABASE "{live}" OWNER zhiyun')
-    name = databases.name_beside(live, "restore", NOW)
-    databases.create(server.admin(), name, live)
-    assert [one.name for one in databases.scratch(server.admin(), live)] == [name]
+    name = siblings.name_beside(live, "restore", NOW)
+    siblings.create(server.admin(), name, live)
+    assert [one.name for one in siblings.scratch(server.admin(), live)] == [name]
     assert value(on_database(server.admin(), live), "SELECT current_database()") == live
 
 

@@ -15,8 +15,8 @@ from console.doctor.areas.postgresql import connected, most_have, way
 from console.doctor.kinds import Finding, Kind, Unwell
 from console.doctor.site import Site
 from knowledge.database import Connection
+from orchestration.backups.database.server import programs_for
 from orchestration.backups.recovery_point import BackupError
-from orchestration.backups.server import programs_for
 from orchestration.capacity import connections
 from zhiyun.settings import CapacitySettings, DatabaseSettings, ServingSettings, load
 

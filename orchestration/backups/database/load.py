@@ -13,9 +13,9 @@ from time import perf_counter
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from orchestration.backups.programs import CHUNK, ProgramFailed, running
+from orchestration.backups.database.programs import CHUNK, ProgramFailed, running
+from orchestration.backups.database.server import connected, describe, is_superuser, one, words
 from orchestration.backups.recovery_point import BackupError, PointDamaged
-from orchestration.backups.server import connected, describe, is_superuser, one, words
 from zhiyun.postgresql import Programs, clean_environment, connection
 
 # What is restored can be restored again: no need to wait for the disk at each step. Measured on 1 GB with 2 processors.

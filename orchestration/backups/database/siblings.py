@@ -15,8 +15,8 @@ from typing import Any, Literal
 import psycopg
 from psycopg import sql
 
+from orchestration.backups.database.server import Connection, connected, maintenance, one, words
 from orchestration.backups.recovery_point import BackupError
-from orchestration.backups.server import Connection, connected, maintenance, one, words
 
 _LONGEST = 63  # bytes of a name in PostgreSQL
 _TIME = "%Y%m%dT%H%M%SZ"

@@ -9,10 +9,10 @@ from typing import Literal
 
 import psycopg
 
-from orchestration.backups.contents import Contents, read_contents
-from orchestration.backups.programs import Program, ProgramFailed, running
+from orchestration.backups.database.contents import Contents, read_contents
+from orchestration.backups.database.programs import Program, ProgramFailed, running
+from orchestration.backups.database.server import connected, describe, one, words
 from orchestration.backups.recovery_point import BackupError, Blob, Database
-from orchestration.backups.server import connected, describe, one, words
 from zhiyun.postgresql import Programs, connection
 
 LOCK_WAIT = 60

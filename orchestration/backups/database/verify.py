@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import psycopg
 
-from orchestration.backups.contents import read_contents
-from orchestration.backups.programs import ProgramFailed, running
+from orchestration.backups.database.contents import read_contents
+from orchestration.backups.database.programs import ProgramFailed, running
+from orchestration.backups.database.server import connected, describe, one, words
 from orchestration.backups.recovery_point import BackupError, Database
-from orchestration.backups.server import connected, describe, one, words
 from zhiyun.postgresql import Programs, connection
 
 _SHOWN = 20

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
+from orchestration.backups.database.server import Connection, one
 from orchestration.backups.recovery_point import Table
-from orchestration.backups.server import Connection, one
 
 SAMPLE = 100
 """So many rows from each end of a table, in the order of its primary key."""

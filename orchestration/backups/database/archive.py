@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from orchestration.backups.programs import ProgramFailed, running
+from orchestration.backups.database.programs import ProgramFailed, running
 from orchestration.backups.recovery_point import BackupError, PointDamaged
 from zhiyun.postgresql import Programs, clean_environment
 

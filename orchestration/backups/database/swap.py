@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 import psycopg
 from psycopg import sql
 
-from orchestration.backups.databases import name_beside
+from orchestration.backups.database.server import Connection, connected, maintenance, words
+from orchestration.backups.database.siblings import name_beside
 from orchestration.backups.recovery_point import BackupError
-from orchestration.backups.server import Connection, connected, maintenance, words
 
 _TRIES = 3
 _AWAY_SECONDS = 20.0  # that a server which restarts in the middle is waited for, to hear whether it had heard COMMIT

@@ -10,11 +10,11 @@ import psycopg
 from psycopg import conninfo, sql
 
 from objects.store import ObjectStore
-from orchestration.backups import databases, restoring, swapping, verifying
+from orchestration.backups.database import load, siblings, swap, verify
+from orchestration.backups.database.capture import programs, server_major
+from orchestration.backups.database.server import connected, maintenance, one, system_identifier, words
 from orchestration.backups.installation import Installation
-from orchestration.backups.postgres_part import programs, server_major
 from orchestration.backups.recovery_point import BackupError, Database, Manifest
-from orchestration.backups.server import connected, maintenance, one, system_identifier, words
 from orchestration.backups.streams.blobs import read_blob
 from orchestration.backups.timing import Timing
 from orchestration.backups.undo import Undo
@@ -42,7 +42,7 @@ def check(inst: Installation, manifest: Manifest, into: str = "") -> None:
 
 def beside(inst: Installation, kind: Literal["before", "restore", "drill"], now: datetime, live: str = "") -> str:
     """A name for a database beside the live one, that nobody has: of `now`, or of the next free second."""
-    while exists(inst, name := databases.name_beside(live or inst.live_database, kind, now)):
+    while exists(inst, name := siblings.name_beside(live or inst.live_database, kind, now)):
         now += timedelta(seconds=1)
     return name
 
@@ -57,15 +57,15 @@ def make(
     admin, url = inst.database.admin, inst.url(name)
     tools = programs(inst, server_major(admin))
     with timing.step(f"{database.role} database"):
-        databases.create(admin, name, like=inst.name_of(database.role))
+        siblings.create(admin, name, like=inst.name_of(database.role))
         undo.later(drop, inst, name)  # not before: until then a database of this name is somebody else's
         archive = read_blob(store, database.dump, keys=inst.keys, progress=inst.progress.add)
-        restored = restoring.restore_into(url, archive, tools)
+        restored = load.restore_into(url, archive, tools)
     with timing.step(f"{database.role} database compared"):
-        differences = verifying.verify(url, database, without=restored.extensions_left_out)
+        differences = verify.verify(url, database, without=restored.extensions_left_out)
         _require(database, "is not what the recovery point says", differences)
     with timing.step(f"{database.role} database's pages"):
-        pages = verifying.amcheck(url, tools)
+        pages = verify.amcheck(url, tools)
         _require(database, "has damaged pages", pages.problems)
     return [*restored.left_out, *([f"Pages were not checked: {pages.left_out}"] if pages.left_out else [])]
 
@@ -88,7 +88,7 @@ def put_in_place(inst: Installation, made: Sequence[tuple[str, str]], now: datet
             empty.append(beside(inst, "before", now, name))
             steps.append((name, empty[-1]))
         steps.append((new, name))
-    swapping.exchange(inst.database.admin, steps, without_note=[new for new, _ in made])
+    swap.exchange(inst.database.admin, steps, without_note=[new for new, _ in made])
     for name in empty:
         drop(inst, name)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import psycopg
 
-from orchestration.backups.server import Connection, connected, maintenance, words
+from orchestration.backups.database.server import Connection, connected, maintenance, words
 
 # The lines that pg_dumpall writes, and no others: what does not look like one of them is not run.
 _NAME = r'("(?:[^"]|"")+"|[a-z_][a-z0-9_$]*)'
