@@ -16,7 +16,7 @@ from psycopg import conninfo
 
 from embedded import postgres
 from orchestration.backups.installation import Installation, installation
-from orchestration.backups.vector_node import Node
+from orchestration.backups.vectors.node import Node
 from tests.conftest import migrate
 from tests.knowledge_base import KnowledgeBase, failures
 

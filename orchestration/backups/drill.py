@@ -10,7 +10,7 @@ from knowledge.database import DatabaseUnavailable
 from knowledge.models.registry import ModelMissing
 from knowledge.releases.collection import VectorStoreUnavailable
 from objects.store import ObjectStoreError
-from orchestration.backups import files_reading, golden, leftovers, vectors_restore
+from orchestration.backups import files_reading, golden, leftovers
 from orchestration.backups.database import restore
 from orchestration.backups.database.server import database_errors
 from orchestration.backups.golden import Compared
@@ -21,6 +21,7 @@ from orchestration.backups.recovery_point import BackupError, Manifest
 from orchestration.backups.scratch import scratch_name
 from orchestration.backups.timing import Timing
 from orchestration.backups.undo import Undo
+from orchestration.backups.vectors import restore as vectors_restore
 from orchestration.exclusion import exclusive
 from zhiyun.settings import StackSettings, load
 

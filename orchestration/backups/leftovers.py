@@ -13,13 +13,13 @@ import msgspec
 import psycopg
 
 from knowledge.releases import recovery
-from orchestration.backups import vectors_restore
 from orchestration.backups.database import restore, siblings
 from orchestration.backups.installation import Installation
 from orchestration.backups.recovery_point import BackupError
 from orchestration.backups.scratch import is_own_scratch, is_scratch
 from orchestration.backups.undo import Undo
-from orchestration.backups.vector_node import Node
+from orchestration.backups.vectors import restore as vectors_restore
+from orchestration.backups.vectors.node import Node
 from zhiyun.settings import StackSettings, load
 
 

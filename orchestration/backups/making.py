@@ -18,7 +18,7 @@ from knowledge.models.embedding import EmbeddingModelUnavailable
 from knowledge.models.registry import ModelMissing
 from knowledge.releases.collection import VectorStoreUnavailable
 from objects.store import ObjectStore, ObjectStoreError
-from orchestration.backups import copying, files, golden, inventory, vectors
+from orchestration.backups import copying, files, golden, inventory
 from orchestration.backups.database import capture
 from orchestration.backups.database.server import words
 from orchestration.backups.file_sources import file_sources
@@ -37,7 +37,8 @@ from orchestration.backups.recovery_point import (
     VectorsPart,
 )
 from orchestration.backups.scratch import is_scratch
-from orchestration.backups.vector_node import Node
+from orchestration.backups.vectors import capture as vectors
+from orchestration.backups.vectors.node import Node
 from orchestration.capacity.guard import NoRoom, room_to_work
 from orchestration.exclusion import Busy, exclusive
 from zhiyun.settings import CapacitySettings, SettingsError, load

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from knowledge.models import registry
 from knowledge.releases import recovery
-from orchestration.backups import files_reading, golden, leftovers, overview, vectors_restore
+from orchestration.backups import files_reading, golden, leftovers, overview
 from orchestration.backups.database import restore, roles
 from orchestration.backups.database.server import database_errors
 from orchestration.backups.file_sources import Target, file_sources
@@ -25,7 +25,8 @@ from orchestration.backups.recovery_report import Report
 from orchestration.backups.streams.blobs import read_blob
 from orchestration.backups.timing import Timing
 from orchestration.backups.undo import Undo
-from orchestration.backups.vector_node import Node
+from orchestration.backups.vectors import restore as vectors_restore
+from orchestration.backups.vectors.node import Node
 from orchestration.exclusion import exclusive
 from zhiyun.settings import StackSettings, load
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from knowledge.database import DatabaseUnavailable, writer
 from objects.store import ObjectStore, ObjectStoreError
-from orchestration.backups import files_reading, leftovers, vectors_restore
+from orchestration.backups import files_reading, leftovers
 from orchestration.backups.agreeing import agree, bring_up_to_date
 from orchestration.backups.database import restore as new_database
 from orchestration.backups.database import siblings
@@ -31,7 +31,8 @@ from orchestration.backups.restore_report import Report
 from orchestration.backups.scratch import is_scratch
 from orchestration.backups.timing import Timing
 from orchestration.backups.undo import Undo
-from orchestration.backups.vector_node import Node
+from orchestration.backups.vectors import restore as vectors_restore
+from orchestration.backups.vectors.node import Node
 from orchestration.exclusion import exclusive
 
 WAIT = 600.0

@@ -27,7 +27,7 @@ from orchestration.backups.installation import Installation
 from orchestration.backups.points import catalogue
 from orchestration.backups.recovery_point import FORMAT, BackupError, Manifest, PointDamaged, manifest_key
 from orchestration.backups.streams import encryption
-from orchestration.backups.vector_node import Node
+from orchestration.backups.vectors.node import Node
 from orchestration.capacity.guard import NoRoom
 from orchestration.exclusion import Busy, exclusive
 from tests.backed_up import ALIAS, Platform, snapshots

@@ -30,12 +30,13 @@ from embedded import ports, postgres
 from embedded.processes import Service, running
 from objects import s3_uploads, unfinished
 from objects.store import ObjectStore
-from orchestration.backups import making, reading_back, vectors
+from orchestration.backups import making, reading_back
 from orchestration.backups.installation import Installation
 from orchestration.backups.inventory import entries
 from orchestration.backups.points import catalogue, retention
 from orchestration.backups.recovery_point import manifest_key, verification_key
-from orchestration.backups.vector_node import Node
+from orchestration.backups.vectors import capture
+from orchestration.backups.vectors.node import Node
 from tests import backup_worker
 from tests.backed_up import Platform, seed, snapshots
 from tests.backup_worker import Worker
@@ -258,7 +259,7 @@ def test_afterwards_one_sweep_leaves_nothing_that_no_point_names(theatre: Theatr
             stores,
             retention.Policy.of(inst.backup),
             datetime.now(UTC) + timedelta(hours=7),
-            node_sweep=lambda dry: len(vectors.sweep_node_snapshots(node, timedelta(0), dry_run=dry)),
+            node_sweep=lambda dry: len(capture.sweep_node_snapshots(node, timedelta(0), dry_run=dry)),
         )
         assert snapshots(node) == []
     broken = [store.sweep(timedelta(0)) for store in stores]  # by the store's own clock, which stands

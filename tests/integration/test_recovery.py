@@ -17,8 +17,10 @@ from knowledge.models import registry
 from knowledge.models.embedding import Embedder
 from knowledge.releases import lifecycle, recovery
 from knowledge.releases.collection import Collections
-from orchestration.backups import golden, vectors, vectors_restore
+from orchestration.backups import golden
 from orchestration.backups.recovery_point import VectorsPart
+from orchestration.backups.vectors import capture as vectors
+from orchestration.backups.vectors import restore
 from tests.knowledge_base import KnowledgeBase, failures
 from tests.memory_objects import MemoryObjects
 from zhiyun.settings import DatabaseSettings, KnowledgeSettings, QdrantSettings
@@ -104,7 +106,7 @@ def test_a_restore_under_another_name_answers_the_same_and_is_where_the_next_rel
     assert 1 < len(answers[0].passages) <= 5
     before, store = knowledge_base.live_passages(), MemoryObjects()
     part = capture(knowledge_base, store)
-    restored = vectors_restore.restore(QdrantSettings(), part, store)
+    restored = restore.restore(QdrantSettings(), part, store)
     old, _ = knowledge_base.live()
     new = restored.names[old]
     assert new != old
@@ -114,10 +116,10 @@ def test_a_restore_under_another_name_answers_the_same_and_is_where_the_next_rel
     again = ask(tmp_path / "models")
     assert (tmp_path / "models").exists()
     assert golden.compare(answers, again) == golden.Compared(2, 2, 2, ())
-    vectors_restore.switch(QdrantSettings(), part, restored)
+    restore.switch(QdrantSettings(), part, restored)
     assert knowledge_base.live() == (new, 1)
     assert knowledge_base.live_passages() == before
-    assert vectors_restore.discard(QdrantSettings(), restored.replaced) == [old]
+    assert restore.discard(QdrantSettings(), restored.replaced) == [old]
 
     knowledge_base.write("refunds.md", REFUNDS.replace("7 天", "8 天"))
     result = knowledge_base.ingest()
@@ -172,12 +174,12 @@ def test_older_vectors_are_completed_from_the_database_without_embedding(
     knowledge_base.write("limits.md", LIMITS)
     knowledge_base.ingest()
     now = knowledge_base.live_passages()
-    restored = vectors_restore.restore(QdrantSettings(), part, store)
+    restored = restore.restore(QdrantSettings(), part, store)
     recovery.rename_in_record(connection, restored.renamed)
     monkeypatch.setattr(Embedder, "embed_passages", _never)
     [said] = recovery.settle(connection, collections, load(connection), KEEP, silent)
     assert "differed from the database" in said
-    vectors_restore.switch(QdrantSettings(), part, restored)
+    restore.switch(QdrantSettings(), part, restored)
     assert recovery.publish_again(connection, collections) == 2
     assert knowledge_base.live() == (restored.names[part.live_collection or ""], 2)
     assert knowledge_base.live_passages() == now
@@ -204,7 +206,7 @@ def test_vectors_are_rebuilt_from_the_database_without_embedding(
     )
     assert scratch == {old: f"trial-{knowledge_base.alias}_{old}"}
     assert collections.size(scratch[old]) == points
-    vectors_restore.sweep_scratch(QdrantSettings(), f"trial-{knowledge_base.alias}")
+    restore.sweep_scratch(QdrantSettings(), f"trial-{knowledge_base.alias}")
 
     beside = recovery.rebuild(connection, collections, load(connection), KEEP, silent)
     assert knowledge_base.live() == (old, number)

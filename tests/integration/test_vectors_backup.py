@@ -16,9 +16,10 @@ import msgspec
 import pytest
 from qdrant_client import QdrantClient, models
 
-from orchestration.backups import vectors, vectors_restore
 from orchestration.backups.recovery_point import BackupError, PointDamaged, VectorsPart
-from orchestration.backups.vector_node import Limits, Node
+from orchestration.backups.vectors import capture as vectors
+from orchestration.backups.vectors import restore as vectors_restore
+from orchestration.backups.vectors.node import Limits, Node
 from tests import vector_points
 from tests.memory_objects import MemoryObjects
 from tests.vector_store import ServerProcess, connect

@@ -19,7 +19,7 @@ import httpx
 from objects.store import ObjectStore
 from orchestration.backups.recovery_point import Blob, Collection, VectorsPart
 from orchestration.backups.streams.blobs import write_blob
-from orchestration.backups.vector_node import Limits, Node, NodeError, Say, quoted
+from orchestration.backups.vectors.node import Limits, Node, NodeError, Say, quoted
 from zhiyun.settings import QdrantSettings
 
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ from qdrant_client import models
 from objects.store import ObjectStore
 from orchestration.backups.recovery_point import BackupError, Collection, VectorsPart
 from orchestration.backups.streams.blobs import read_blob
-from orchestration.backups.vector_node import Limits, Node, NodeError, Say, quoted
-from orchestration.backups.vectors import delete_snapshot
+from orchestration.backups.vectors.capture import delete_snapshot
+from orchestration.backups.vectors.node import Limits, Node, NodeError, Say, quoted
 from zhiyun.settings import QdrantSettings
 
 if TYPE_CHECKING:
