@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 
 from objects.store import ObjectMissing, ObjectStore, ObjectStoreError, StoredObject
-from orchestration.backups.files_reading import verify
-from orchestration.backups.inventory import Entry, object_key
+from orchestration.backups.files.inventory import Entry, object_key
+from orchestration.backups.files.restore import verify
 from orchestration.backups.points.catalogue import Point, points, write_failure, write_manifest, write_verification
 from orchestration.backups.recovery_point import (
     Blob,

@@ -10,9 +10,10 @@ from knowledge.database import DatabaseUnavailable
 from knowledge.models.registry import ModelMissing
 from knowledge.releases.collection import VectorStoreUnavailable
 from objects.store import ObjectStoreError
-from orchestration.backups import files_reading, golden, leftovers
+from orchestration.backups import golden, leftovers
 from orchestration.backups.database import restore
 from orchestration.backups.database.server import database_errors
+from orchestration.backups.files import restore as files_reading
 from orchestration.backups.golden import Compared
 from orchestration.backups.installation import Installation
 from orchestration.backups.points import catalogue

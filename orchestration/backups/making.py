@@ -18,10 +18,12 @@ from knowledge.models.embedding import EmbeddingModelUnavailable
 from knowledge.models.registry import ModelMissing
 from knowledge.releases.collection import VectorStoreUnavailable
 from objects.store import ObjectStore, ObjectStoreError
-from orchestration.backups import copying, files, golden, inventory
+from orchestration.backups import copying, golden
 from orchestration.backups.database import capture
 from orchestration.backups.database.server import words
-from orchestration.backups.file_sources import file_sources
+from orchestration.backups.files import capture as files
+from orchestration.backups.files import inventory
+from orchestration.backups.files.sources import file_sources
 from orchestration.backups.installation import Installation
 from orchestration.backups.points import catalogue, retention
 from orchestration.backups.points.attempts import Attempt, By, attempt

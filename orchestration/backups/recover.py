@@ -13,10 +13,11 @@ from pathlib import Path
 
 from knowledge.models import registry
 from knowledge.releases import recovery
-from orchestration.backups import files_reading, golden, leftovers, overview
+from orchestration.backups import golden, leftovers, overview
 from orchestration.backups.database import restore, roles
 from orchestration.backups.database.server import database_errors
-from orchestration.backups.file_sources import Target, file_sources
+from orchestration.backups.files import restore as files_reading
+from orchestration.backups.files.sources import Target, file_sources
 from orchestration.backups.installation import Installation
 from orchestration.backups.points import catalogue
 from orchestration.backups.reading_back import check

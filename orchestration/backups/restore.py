@@ -16,12 +16,13 @@ from pathlib import Path
 
 from knowledge.database import DatabaseUnavailable, writer
 from objects.store import ObjectStore, ObjectStoreError
-from orchestration.backups import files_reading, leftovers
+from orchestration.backups import leftovers
 from orchestration.backups.agreeing import agree, bring_up_to_date
 from orchestration.backups.database import restore as new_database
 from orchestration.backups.database import siblings
 from orchestration.backups.database.server import database_errors
-from orchestration.backups.file_sources import Target, file_sources
+from orchestration.backups.files import restore as files_reading
+from orchestration.backups.files.sources import Target, file_sources
 from orchestration.backups.in_force import forget_later, put_in_force
 from orchestration.backups.installation import Installation
 from orchestration.backups.points import catalogue

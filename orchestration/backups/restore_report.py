@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from orchestration.backups import files_reading
+from orchestration.backups.files import restore
 from orchestration.backups.timing import Timing
 
 
@@ -21,7 +21,7 @@ class Report:
     kept: str = ""
     collections: dict[str, str] = field(default_factory=dict[str, str])
     replaced: tuple[str, ...] = ()
-    files: files_reading.Restored | None = None
+    files: restore.Restored | None = None
     notes: list[str] = field(default_factory=list[str])
     problems: list[str] = field(default_factory=list[str])
 

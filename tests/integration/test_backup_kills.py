@@ -31,8 +31,8 @@ from embedded.processes import Service, running
 from objects import s3_uploads, unfinished
 from objects.store import ObjectStore
 from orchestration.backups import making, reading_back
+from orchestration.backups.files.inventory import entries
 from orchestration.backups.installation import Installation
-from orchestration.backups.inventory import entries
 from orchestration.backups.points import catalogue, retention
 from orchestration.backups.recovery_point import manifest_key, verification_key
 from orchestration.backups.vectors import capture

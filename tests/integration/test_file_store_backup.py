@@ -18,12 +18,13 @@ import pytest
 from objects.folder import FolderObjects
 from objects.s3 import S3Objects
 from objects.store import ObjectStore, ObjectStoreError
-from orchestration.backups import files, files_reading
-from orchestration.backups.file_place import Files, Found
-from orchestration.backups.file_sources import StoredFiles, file_sources
-from orchestration.backups.files_reading import restore, verify
-from orchestration.backups.folder_files import FolderFiles
-from orchestration.backups.inventory import Entry, entries
+from orchestration.backups.files import capture as files
+from orchestration.backups.files import restore as files_reading
+from orchestration.backups.files.folder import FolderFiles
+from orchestration.backups.files.inventory import Entry, entries
+from orchestration.backups.files.place import Files, Found
+from orchestration.backups.files.restore import restore, verify
+from orchestration.backups.files.sources import StoredFiles, file_sources
 from orchestration.backups.recovery_point import BackupError, FilesPart, PointDamaged
 from orchestration.backups.streams.encryption import Keys, generate
 from tests.recovery_points import MemoryObjects
@@ -245,7 +246,7 @@ def test_a_file_that_cannot_be_read_is_a_sentence_and_the_others_are_there(docs:
             return super().read(found)
 
         def _broken(self, found: Found) -> Iterator[bytes]:
-            from orchestration.backups.file_place import FileProblem
+            from orchestration.backups.files.place import FileProblem
 
             yield b"fir"
             raise FileProblem(f"{self.name}/{found.path} cannot be read ({os.strerror(errno.EIO).lower()}).")
@@ -514,8 +515,8 @@ def test_memory_does_not_grow_with_the_size_of_a_file(tmp_path: Path) -> None:
 import re
 from pathlib import Path
 from objects.folder import FolderObjects
-from orchestration.backups import files, files_reading
-from orchestration.backups.folder_files import FolderFiles
+from orchestration.backups.files import capture as files, restore as files_reading
+from orchestration.backups.files.folder import FolderFiles
 def peak():
     return int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1])
 base = peak()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from objects.store import ObjectStore, ObjectStoreError, StoredObject
-from orchestration.backups.inventory import FILES, entries, short
+from orchestration.backups.files.inventory import FILES, entries, short
 from orchestration.backups.points.catalogue import POINTS, Point
 from orchestration.backups.recovery_point import BackupError, check_id, failure_key, manifest_key, verification_key
 from orchestration.backups.streams.encryption import Keys

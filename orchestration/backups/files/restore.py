@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from objects.store import ObjectMissing, ObjectStore
-from orchestration.backups.file_place import FileProblem, Files
-from orchestration.backups.file_sources import Target, as_files
-from orchestration.backups.inventory import Entry, Listing, content, counted, distinct, entries
+from orchestration.backups.files.inventory import Entry, Listing, content, counted, distinct, entries
+from orchestration.backups.files.place import FileProblem, Files
+from orchestration.backups.files.sources import Target, as_files
 from orchestration.backups.recovery_point import BackupError, FilesPart, PointDamaged
 from orchestration.backups.streams.blobs import Progress
 from orchestration.backups.streams.encryption import Keys

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from knowledge.documents.sources import as_on_disk, storable
-from orchestration.backups.file_place import FileChanged, FileProblem, Found, PlaceMissing, checked_path
+from orchestration.backups.files.place import FileChanged, FileProblem, Found, PlaceMissing, checked_path
 from orchestration.backups.recovery_point import BackupError
 
 _BLOCK = 1 << 20

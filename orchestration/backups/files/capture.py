@@ -16,16 +16,9 @@ import msgspec
 import zstandard
 
 from objects.store import ObjectStore
-from orchestration.backups.file_place import FileChanged, FileProblem, Files, Found, PlaceMissing
-from orchestration.backups.folder_files import FolderFiles
-from orchestration.backups.inventory import (
-    FILES,
-    Earlier,
-    Entry,
-    Listing,
-    content,
-    object_key,
-)
+from orchestration.backups.files.folder import FolderFiles
+from orchestration.backups.files.inventory import FILES, Earlier, Entry, Listing, content, object_key
+from orchestration.backups.files.place import FileChanged, FileProblem, Files, Found, PlaceMissing
 from orchestration.backups.recovery_point import BackupError, FileSource, FilesPart, PointDamaged
 from orchestration.backups.streams.blobs import Progress, compressed, write_blob
 from orchestration.backups.streams.encryption import Keys

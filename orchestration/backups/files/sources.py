@@ -9,8 +9,8 @@ from typing import TypeAlias
 from knowledge.documents.sources import as_on_disk, parse_sources, storable
 from objects.places import open_store, parse_places
 from objects.store import ObjectMissing, ObjectStore
-from orchestration.backups.file_place import FileChanged, Files, Found, checked_path
-from orchestration.backups.folder_files import FolderFiles
+from orchestration.backups.files.folder import FolderFiles
+from orchestration.backups.files.place import FileChanged, Files, Found, checked_path
 from orchestration.backups.recovery_point import PointDamaged
 from zhiyun.settings import BackupSettings, KnowledgeSettings, S3Settings
 
