@@ -77,12 +77,13 @@ def _help(_: argparse.Namespace) -> int:
 
 
 def _now(_: argparse.Namespace) -> int:
-    from orchestration.backups import making, overview
+    from orchestration.backups import overview
+    from orchestration.backups.making import steps
     from orchestration.backups.points.listing import size_text
     from orchestration.backups.recovery_point import id_by_hand
 
     with _stores(), _installation() as inst:
-        made = making.make(inst, id_by_hand(datetime.now(UTC)), "hand")
+        made = steps.make(inst, id_by_hand(datetime.now(UTC)), "hand")
         overview.record(inst)
     print(f"recovery point {made.manifest.id}: {size_text(made.manifest.size)}")
     for problem in made.manifest.files.problems:
@@ -129,24 +130,25 @@ def _show(chosen: argparse.Namespace) -> int:
 
 
 def _verify(chosen: argparse.Namespace) -> int:
-    from orchestration.backups import making
+    from orchestration.backups.making import steps
     from orchestration.backups.points import catalogue
 
     with _installation() as inst:
         store = inst.store(chosen.store)
         point = catalogue.find(store, chosen.name).id
-        problems = making.verify_everywhere(inst, point, [store] if chosen.store else inst.stores)
+        problems = steps.verify_everywhere(inst, point, [store] if chosen.store else inst.stores)
     for name, problem in problems.items():
         print(f"{point} in {name}: {problem or 'verified'}")
     return 1 if any(problems.values()) else 0
 
 
 def _prune(chosen: argparse.Namespace) -> int:
-    from orchestration.backups import making, overview
+    from orchestration.backups import overview
+    from orchestration.backups.making import steps
     from orchestration.exclusion import exclusive
 
     with _stores(), _installation() as inst, exclusive(inst.database.admin, "expiry of recovery points"):
-        reports = making.prune(inst, dry_run=chosen.dry_run)
+        reports = steps.prune(inst, dry_run=chosen.dry_run)
         if not chosen.dry_run:
             overview.record(inst)
     for report in reports:
@@ -163,7 +165,7 @@ def _key(_: argparse.Namespace) -> int:
 
 def _restore(chosen: argparse.Namespace) -> int:
     from orchestration.backups import overview, restore
-    from orchestration.backups.reading_back import PARTS
+    from orchestration.backups.making.verify import PARTS
 
     parts = chosen.only or list(PARTS)
     what = f"{' and '.join(parts)} of recovery point {chosen.point}"
@@ -254,7 +256,7 @@ def _told(run: Run) -> Run:
         from embedded.attach import NotAttached
         from embedded.layout import HomeUnusable
         from embedded.processes import ServiceFailed
-        from orchestration.backups.making import EXPECTED
+        from orchestration.backups.making.steps import EXPECTED
 
         expected = (*EXPECTED, NotAttached, AccountError, HomeUnusable, ServiceFailed)
         try:

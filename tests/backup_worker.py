@@ -12,7 +12,7 @@ from multiprocessing.context import ForkServerProcess
 PART = 256 << 10
 """Bytes of a part of an upload: so few that a dump of some MB has several."""
 _IMPORTED = [
-    "tests.backup_worker", "orchestration.backups.making", "boto3.session", "botocore.config", "qdrant_client",
+    "tests.backup_worker", "orchestration.backups.making.steps", "boto3.session", "botocore.config", "qdrant_client",
     "zstandard", "pyrage", "objects.s3_uploads", "knowledge.models.static_embedding", "torch",
 ]  # fmt: skip
 
@@ -57,14 +57,14 @@ class Worker:
 def _make(environment: dict[str, str], point: str, answer: Connection) -> None:
     os.environ.update(environment)
     from objects import s3_uploads
-    from orchestration.backups import making
     from orchestration.backups.installation import installation
+    from orchestration.backups.making import steps
 
     s3_uploads._PART = PART
     answer.send(("began", ""))
     try:
-        made = making.make(installation(), point, "schedule")
-    except making.EXPECTED as error:
+        made = steps.make(installation(), point, "schedule")
+    except steps.EXPECTED as error:
         answer.send(("refused", str(error)))
     except BaseException:
         answer.send(("crashed", traceback.format_exc()))

@@ -21,8 +21,9 @@ from psycopg import sql
 from embedded.postgres import Cluster
 from knowledge.models import registry
 from knowledge.releases.collection import Collections
-from orchestration.backups import golden, making
 from orchestration.backups.installation import Installation, installation
+from orchestration.backups.making import golden
+from orchestration.backups.making import steps as making
 from orchestration.backups.progress import Logged
 from tests.conftest import migrate
 from tests.knowledge_base import KnowledgeBase, failures

@@ -8,9 +8,10 @@ import dagster as dg
 
 from knowledge.database import AnotherWriter, DatabaseUnavailable
 from objects.store import ObjectStoreError
-from orchestration.backups import making, overview
+from orchestration.backups import overview
 from orchestration.backups.drill import drill
 from orchestration.backups.installation import Installation, installation
+from orchestration.backups.making import steps
 from orchestration.backups.points.attempts import Attempt, attempt
 from orchestration.backups.points.listing import size_text
 from orchestration.backups.progress import Logged
@@ -30,7 +31,7 @@ class BackupLock(dg.ConfigurableResource["BackupLock"]):
         say = context.log.info if context.log else print
         inst = installation(Logged(say))
         night = context.run.tags.get("dagster/partition", "") if context.run else ""
-        with exclusive(inst.database.admin, f"backup of {night}".strip(), wait=making.WAIT, say=say):
+        with exclusive(inst.database.admin, f"backup of {night}".strip(), wait=steps.WAIT, say=say):
             yield self
 
 
@@ -55,7 +56,7 @@ def _attempt(context: dg.AssetExecutionContext) -> Attempt:
 @contextmanager
 def _told(context: dg.AssetExecutionContext, inst: Installation) -> Generator[None]:
     """Failures become one sentence in the UI, and in the store, where the list of points and the alerts find them."""
-    with sentences(*making.EXPECTED, retry=_PASSING), making.failure_noted(inst, context.partition_key):
+    with sentences(*steps.EXPECTED, retry=_PASSING), steps.failure_noted(inst, context.partition_key):
         yield
 
 
@@ -64,7 +65,7 @@ def postgres_backup(context: dg.AssetExecutionContext, backup_lock: BackupLock) 
     """Dumps of the platform's database and Dagster's, each of one moment, with their row counts; the server's roles."""
     inst = _installation(context)
     with _told(context, inst):
-        part = making.capture_postgres(inst, _attempt(context))
+        part = steps.capture_postgres(inst, _attempt(context))
     return dg.MaterializeResult(
         metadata={
             "stored": size_text(sum(one.dump.size for one in part.databases)),
@@ -80,7 +81,7 @@ def qdrant_backup(context: dg.AssetExecutionContext, backup_lock: BackupLock) ->
     """A snapshot of every collection, copied off the node, with aliases and metadata."""
     inst = _installation(context)
     with _told(context, inst):
-        part = making.capture_vectors(inst, _attempt(context))
+        part = steps.capture_vectors(inst, _attempt(context))
     return dg.MaterializeResult(
         metadata={
             "stored": size_text(sum(one.snapshot.size for one in part.collections)),
@@ -96,7 +97,7 @@ def file_store_backup(context: dg.AssetExecutionContext, backup_lock: BackupLock
     """The file store: what has changed since the point before, by content, and an inventory of all."""
     inst = _installation(context)
     with _told(context, inst):
-        part = making.capture_files(inst, _attempt(context))
+        part = steps.capture_files(inst, _attempt(context))
     for problem in part.problems:
         context.log.warning(problem)
     return dg.MaterializeResult(
@@ -112,8 +113,8 @@ def recovery_point(context: dg.AssetExecutionContext, backup_lock: BackupLock) -
     """The manifest, which makes a recovery point of the night's parts, and its copies in the other stores."""
     inst = _installation(context)
     with _told(context, inst):
-        manifest = making.commit(inst, _attempt(context))
-        problems = [f"{store.name}: {why}" for store, why in making.copy_everywhere(inst, manifest).items() if why]
+        manifest = steps.commit(inst, _attempt(context))
+        problems = [f"{store.name}: {why}" for store, why in steps.copy_everywhere(inst, manifest).items() if why]
     for problem in problems:
         context.log.error(problem)
     return dg.MaterializeResult(
@@ -129,9 +130,9 @@ def recovery_point(context: dg.AssetExecutionContext, backup_lock: BackupLock) -
 @dg.asset_check(asset="recovery_point", blocking=True, pool="database")
 def recovery_point_verified(context: dg.AssetCheckExecutionContext, backup_lock: BackupLock) -> dg.AssetCheckResult:
     """The night's point was read back whole from every store: hashes, and each dump to its end by pg_restore."""
-    with sentences(*making.EXPECTED):
+    with sentences(*steps.EXPECTED):
         inst = _installation(context)
-        outcomes = making.verify_everywhere(inst, context.run.tags["dagster/partition"])
+        outcomes = steps.verify_everywhere(inst, context.run.tags["dagster/partition"])
         overview.record(inst)
     bad = {name: why for name, why in outcomes.items() if why}
     return dg.AssetCheckResult(
@@ -144,9 +145,9 @@ def recovery_point_verified(context: dg.AssetCheckExecutionContext, backup_lock:
 @dg.asset(**_COMMON, kinds={"file"}, deps=[recovery_point], pool="database")
 def backup_retention(context: dg.AssetExecutionContext, backup_lock: BackupLock) -> dg.MaterializeResult:
     """Points that have expired are deleted, and what tries and trial restores that were broken off have left."""
-    with sentences(*making.EXPECTED, retry=_PASSING):
+    with sentences(*steps.EXPECTED, retry=_PASSING):
         inst = _installation(context)
-        reports = making.prune(inst, dry_run=False)
+        reports = steps.prune(inst, dry_run=False)
         overview.record(inst)
     for report in reports:
         context.log.info(report.as_text())
@@ -176,7 +177,7 @@ def backup_retention(context: dg.AssetExecutionContext, backup_lock: BackupLock)
 )
 def restore_drill(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
     """The newest verified point restored beside everything, compared, asked the golden questions, timed, removed again."""
-    with sentences(*making.EXPECTED):
+    with sentences(*steps.EXPECTED):
         inst = _installation(context)
         done = drill(inst)
         overview.record_drill(inst, done)

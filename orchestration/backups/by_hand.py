@@ -7,8 +7,9 @@ from typing import Any
 
 import dagster as dg
 
-from orchestration.backups import making, overview
+from orchestration.backups import overview
 from orchestration.backups.installation import Installation, installation
+from orchestration.backups.making import steps
 from orchestration.backups.points import catalogue
 from orchestration.backups.progress import Logged
 from orchestration.backups.recovery_point import id_by_hand
@@ -33,7 +34,7 @@ class Expiry(dg.Config):
 
 @contextmanager
 def _told(context: dg.OpExecutionContext) -> Generator[Installation]:
-    with sentences(*making.EXPECTED):
+    with sentences(*steps.EXPECTED):
         yield installation(Logged(context.log.info))
 
 
@@ -45,7 +46,7 @@ def _shown(context: dg.OpExecutionContext, **metadata: Any) -> None:
 def recovery_point_now(context: dg.OpExecutionContext) -> None:
     """Makes a recovery point now, copies it to every store and verifies it."""
     with _told(context) as inst:
-        made = making.make(inst, id_by_hand(datetime.now(UTC)), "hand")
+        made = steps.make(inst, id_by_hand(datetime.now(UTC)), "hand")
         overview.record(inst)
     _shown(context, point=made.manifest.id, points=dg.MetadataValue.md(overview.points_markdown(inst)))
     if not made.good:
@@ -80,7 +81,7 @@ def recovery_point_read_back(context: dg.OpExecutionContext, config: WhichPoint)
     with _told(context) as inst:
         store = inst.store(config.store)
         point = catalogue.find(store, config.point).id
-        problems = making.verify_everywhere(inst, point, [store] if config.store else None)
+        problems = steps.verify_everywhere(inst, point, [store] if config.store else None)
         overview.record(inst)
     _shown(context, point=point, outcome={name: why or "verified" for name, why in problems.items()})
     bad = "; ".join(f"{name}: {why}" for name, why in problems.items() if why)
@@ -91,8 +92,8 @@ def recovery_point_read_back(context: dg.OpExecutionContext, config: WhichPoint)
 @dg.op(pool="database", out=dg.Out(dg.Nothing))
 def expired_recovery_points(context: dg.OpExecutionContext, config: Expiry) -> None:
     """Deletes what has expired, or with `dry_run` says what that is."""
-    with _told(context) as inst, exclusive(inst.database.admin, "expiry of recovery points", wait=making.WAIT):
-        reports = making.prune(inst, dry_run=config.dry_run)
+    with _told(context) as inst, exclusive(inst.database.admin, "expiry of recovery points", wait=steps.WAIT):
+        reports = steps.prune(inst, dry_run=config.dry_run)
         overview.record(inst)
     for report in reports:
         context.log.info(report.as_text())

@@ -10,14 +10,15 @@ from knowledge.database import DatabaseUnavailable
 from knowledge.models.registry import ModelMissing
 from knowledge.releases.collection import VectorStoreUnavailable
 from objects.store import ObjectStoreError
-from orchestration.backups import golden, leftovers
+from orchestration.backups import leftovers
 from orchestration.backups.database import restore
 from orchestration.backups.database.server import database_errors
 from orchestration.backups.files import restore as files_reading
-from orchestration.backups.golden import Compared
 from orchestration.backups.installation import Installation
+from orchestration.backups.making import golden
+from orchestration.backups.making.golden import Compared
+from orchestration.backups.making.verify import check
 from orchestration.backups.points import catalogue
-from orchestration.backups.reading_back import check
 from orchestration.backups.recovery_point import BackupError, Manifest
 from orchestration.backups.scratch import scratch_name
 from orchestration.backups.timing import Timing

@@ -13,14 +13,15 @@ from pathlib import Path
 
 from knowledge.models import registry
 from knowledge.releases import recovery
-from orchestration.backups import golden, leftovers, overview
+from orchestration.backups import leftovers, overview
 from orchestration.backups.database import restore, roles
 from orchestration.backups.database.server import database_errors
 from orchestration.backups.files import restore as files_reading
 from orchestration.backups.files.sources import Target, file_sources
 from orchestration.backups.installation import Installation
+from orchestration.backups.making import golden
+from orchestration.backups.making.verify import check
 from orchestration.backups.points import catalogue
-from orchestration.backups.reading_back import check
 from orchestration.backups.recovery_point import BackupError, Manifest
 from orchestration.backups.recovery_report import Report
 from orchestration.backups.streams.blobs import read_blob

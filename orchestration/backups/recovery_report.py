@@ -7,7 +7,7 @@ from datetime import datetime
 
 import msgspec
 
-from orchestration.backups.golden import Compared
+from orchestration.backups.making.golden import Compared
 from orchestration.backups.timing import Timing
 
 CHECKLIST = """\

@@ -25,8 +25,8 @@ from orchestration.backups.files import restore as files_reading
 from orchestration.backups.files.sources import Target, file_sources
 from orchestration.backups.in_force import forget_later, put_in_force
 from orchestration.backups.installation import Installation
+from orchestration.backups.making.verify import PARTS, check
 from orchestration.backups.points import catalogue
-from orchestration.backups.reading_back import PARTS, check
 from orchestration.backups.recovery_point import BackupError, Manifest, VectorsPart
 from orchestration.backups.restore_report import Report
 from orchestration.backups.scratch import is_scratch

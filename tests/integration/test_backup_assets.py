@@ -93,9 +93,9 @@ def test_a_night_makes_a_verified_point_in_every_store_and_a_second_run_another(
 def test_a_night_whose_point_is_damaged_expires_nothing_and_the_run_says_what_is_damaged(
     backups: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from orchestration.backups import making
+    from orchestration.backups.making import steps
 
-    commit = making.commit
+    commit = steps.commit
 
     def damaging(inst: Any, one: Any) -> Any:
         manifest = commit(inst, one)
@@ -105,7 +105,7 @@ def test_a_night_whose_point_is_damaged_expires_nothing_and_the_run_says_what_is
         file.write_bytes(data)
         return manifest
 
-    monkeypatch.setattr(making, "commit", damaging)
+    monkeypatch.setattr(steps, "commit", damaging)
     result = night()
     assert not result.success
     [check] = result.get_asset_check_evaluations()
@@ -152,9 +152,9 @@ def test_by_hand_a_point_is_made_listed_shown_verified_and_expired(backups: Path
 def test_what_is_under_way_is_told_to_whoever_is_kept_out(
     backups: Path, knowledge_base: KnowledgeBase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from orchestration.backups import making
+    from orchestration.backups.making import steps
 
-    monkeypatch.setattr(making, "WAIT", 0.0)
+    monkeypatch.setattr(steps, "WAIT", 0.0)
     with exclusive(knowledge_base.database_url, "REINDEX of everything"):
         result = by_hand("backup_now")
     assert not result.success

@@ -22,8 +22,9 @@ from embedded import postgres
 from knowledge.database import AnotherWriter, DatabaseUnavailable, connect, writer
 from objects.s3 import S3Objects
 from objects.store import ObjectStoreError
-from orchestration.backups import making, restore
+from orchestration.backups import restore
 from orchestration.backups.installation import Installation
+from orchestration.backups.making import steps
 from orchestration.backups.points import catalogue
 from orchestration.backups.recovery_point import FORMAT, BackupError, Manifest, PointDamaged, manifest_key
 from orchestration.backups.streams import encryption
@@ -81,9 +82,9 @@ def installed(platform: Platform, store: Path | str, **changes: str) -> Installa
     return platform.installation(BACKUP_STORES=place, **changes)
 
 
-def make(platform: Platform, inst: Installation, point: str) -> making.Made:
+def make(platform: Platform, inst: Installation, point: str) -> steps.Made:
     with platform.settings():
-        made = making.make(inst, point, "hand")
+        made = steps.make(inst, point, "hand")
     assert made.good, made.problems
     return made
 
@@ -124,7 +125,7 @@ def refused(platform: Platform, inst: Installation, *names: str, point: str = PO
         with pytest.raises((BackupError, ObjectStoreError)) as caught:
             restore.restore(inst, inst.primary, point)
         one_sentence(str(caught.value), *names)
-        one_sentence(making.verify_everywhere(inst, point)["primary"], *names)
+        one_sentence(steps.verify_everywhere(inst, point)["primary"], *names)
 
 
 def listed(inst: Installation, point: str = POINT) -> catalogue.Point:
@@ -220,12 +221,12 @@ def test_a_full_disk_at_the_target_costs_this_point_only(platform: Platform, sma
     make(platform, inst, POINT)
     with filled(small_disk, leave=200_000):
         with untouched(platform), platform.settings(), pytest.raises(ObjectStoreError) as caught:
-            making.make(inst, NEXT, "hand")
+            steps.make(inst, NEXT, "hand")
         one_sentence(str(caught.value), "is full", "BACKUP_STORES", str(store), NEXT)
         assert listed(inst).state == "verified"
         assert (listed(inst, NEXT).state, listed(inst, NEXT).reason) == ("failed", str(caught.value))
         with platform.settings(CAPACITY_CRITICAL_PERCENT="95"), pytest.raises(NoRoom) as early:
-            making.make(inst, NEXT, "hand")
+            steps.make(inst, NEXT, "hand")
         one_sentence(str(early.value), "CAPACITY_CRITICAL_PERCENT", str(store))
     assert [path for path in store.rglob("*") if ".unfinished" in path.name] == []
     make(platform, inst, NEXT)
@@ -237,7 +238,7 @@ def test_a_full_disk_of_the_copy_leaves_the_primary_point_verified(
 ) -> None:
     inst = installed(platform, f"primary={tmp_path / 'store'},offsite={small_disk / 'copy'}")
     with filled(small_disk, leave=200_000), platform.settings(CAPACITY_CRITICAL_PERCENT="98"):
-        made = making.make(inst, POINT, "hand")
+        made = steps.make(inst, POINT, "hand")
     assert not made.good
     assert made.problems["primary"] == ""
     one_sentence(made.problems["offsite"], "is full", "offsite")
@@ -260,7 +261,7 @@ def test_a_full_disk_of_the_vector_store_is_told_and_leaves_no_snapshot(
         inst = installed(platform, store, QDRANT_URL=server.url)
         with filled(small_disk, leave=1_000_000), platform.settings():
             with pytest.raises(BackupError) as caught:
-                making.make(inst, NEXT, "hand")
+                steps.make(inst, NEXT, "hand")
             one_sentence(str(caught.value), server.url, "507", "make room")
         with Node(inst.qdrant) as node:
             assert snapshots(node) == []
@@ -325,7 +326,7 @@ def test_a_bucket_that_answers_500_is_told_and_nothing_is_touched(
         faults.only = lambda method, path: "postgres-platform" in path and method in ("PUT", "POST")
         faults.fail()
         with untouched(platform), platform.settings(), pytest.raises(ObjectStoreError) as caught:
-            making.make(inst, NEXT, "hand")
+            steps.make(inst, NEXT, "hand")
         one_sentence(str(caught.value), "postgres-platform", f"s3://{bucket}")
         assert listed(inst).state == "verified"
         assert listed(inst, NEXT).reason == str(caught.value)
@@ -344,7 +345,7 @@ def test_a_bucket_that_is_too_slow_is_told_and_one_that_is_slow_is_waited_for(
         faults.delay(4)
         refused(platform, hasty, f"s3://{bucket}", "S3_TIMEOUT")
         with platform.settings(), pytest.raises(ObjectStoreError) as caught:
-            making.make(hasty, NEXT, "hand")
+            steps.make(hasty, NEXT, "hand")
         one_sentence(str(caught.value), "postgres-platform", "S3_TIMEOUT")
         assert listed(hasty).state == "verified"
         faults.delay(0.5)
@@ -359,7 +360,7 @@ def test_a_bucket_whose_answers_are_cut_is_told_and_one_cut_is_taken_up(
         faults.only = lambda method, path: "postgres-platform" in path
         faults.cut(after=1000, times=1)
         with platform.settings():
-            assert making.verify_everywhere(inst, POINT) == {"primary": ""}
+            assert steps.verify_everywhere(inst, POINT) == {"primary": ""}
         faults.cut(after=0)
         refused(platform, inst, "postgres-platform", "cannot be read")
         # A store that does not answer says nothing about the point.
@@ -374,7 +375,7 @@ def test_a_copy_that_fails_is_told_and_the_primary_point_is_verified(
         inst = installed(platform, place, **s3(faults.url))
         faults.fail()
         with platform.settings():
-            made = making.make(inst, POINT, "hand")
+            made = steps.make(inst, POINT, "hand")
         assert made.problems["primary"] == ""
         one_sentence(made.problems["offsite"], f"s3://{s3_bucket}/copy")
         assert listed(inst).state == "verified"
@@ -396,7 +397,7 @@ def test_two_stores_are_each_verified_and_a_damaged_copy_is_told_of_that_store(
     path = object_in(tmp_path / "copy", "dump")
     flip(path)
     with platform.settings():
-        problems = making.verify_everywhere(inst, POINT)
+        problems = steps.verify_everywhere(inst, POINT)
         assert problems["primary"] == ""
         one_sentence(problems["offsite"], str(path))
         with untouched(platform), pytest.raises(PointDamaged):
@@ -407,7 +408,7 @@ def test_two_stores_are_each_verified_and_a_damaged_copy_is_told_of_that_store(
 def test_a_store_whose_disk_is_not_mounted_is_told(platform: Platform, tmp_path: Path) -> None:
     inst = installed(platform, tmp_path / "not-mounted" / "store")
     with platform.settings(), pytest.raises(ObjectStoreError) as caught:
-        making.make(inst, POINT, "hand")
+        steps.make(inst, POINT, "hand")
     one_sentence(str(caught.value), "BACKUP_STORES", "not mounted", str(tmp_path / "not-mounted"))
     assert not (tmp_path / "not-mounted").exists()
 
@@ -425,14 +426,14 @@ def test_while_a_backup_is_under_way_backup_restore_and_ingestion_say_so(
     dumping = f"SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = '{platform.database}' AND application_name = 'pg_dump'"
     with psycopg.connect(admin) as migration:  # holds the backup up, as a long migration does
         migration.execute("LOCK TABLE bulk IN ACCESS EXCLUSIVE MODE")
-        first = threading.Thread(target=lambda: outcome.append(making.make(inst, NEXT, "schedule")))
+        first = threading.Thread(target=lambda: outcome.append(steps.make(inst, NEXT, "schedule")))
         first.start()
         assert eventually(lambda: value(admin, dumping), 60)
-        monkeypatch.setattr(making, "WAIT", 0.0)
+        monkeypatch.setattr(steps, "WAIT", 0.0)
         monkeypatch.setattr(restore, "WAIT", 0.0)
         with untouched(platform):
             with pytest.raises(Busy) as caught:
-                making.make(inst, "2026-01-03", "hand")
+                steps.make(inst, "2026-01-03", "hand")
             one_sentence(str(caught.value), f"backup of {NEXT}", "backup of 2026-01-03")
             with pytest.raises(Busy) as caught:
                 restore.restore(inst, inst.primary, POINT)
@@ -457,7 +458,7 @@ def test_what_was_captured_while_nobody_kept_ingestion_out_becomes_no_point(plat
 
     def attempt() -> None:
         try:
-            making.make(inst, NEXT, "schedule")
+            steps.make(inst, NEXT, "schedule")
         except DatabaseUnavailable as error:
             outcome.append(str(error))
 
@@ -483,7 +484,7 @@ def test_what_was_captured_while_nobody_kept_ingestion_out_becomes_no_point(plat
 def test_while_another_is_under_way_a_backup_says_so(
     platform: Platform, store: Path, monkeypatch: pytest.MonkeyPatch, other: str
 ) -> None:
-    monkeypatch.setattr(making, "WAIT", 0.0)
+    monkeypatch.setattr(steps, "WAIT", 0.0)
     inst = installed(platform, store)
     with ExitStack() as held:
         if other == "restore":
@@ -492,7 +493,7 @@ def test_while_another_is_under_way_a_backup_says_so(
             url = DatabaseSettings(url=platform.cluster.url(platform.database))
             held.enter_context(writer(held.enter_context(closing(connect(url)))))
         with untouched(platform), platform.settings(), pytest.raises((Busy, AnotherWriter)) as caught:
-            making.make(inst, NEXT, "hand")
+            steps.make(inst, NEXT, "hand")
         one_sentence(str(caught.value), f"restore of {POINT}" if other == "restore" else "zhiyun ingestion")
     make(platform, inst, NEXT)
 
@@ -512,7 +513,7 @@ def test_programs_of_another_major_version_are_refused_in_a_line(platform: Platf
     names = f"DATABASE_PROGRAMS={other.folder}", f"PostgreSQL {own.major}", str(other.major)
     with platform.settings(), untouched(platform):
         with pytest.raises(BackupError) as caught:
-            making.make(inst, NEXT, "hand")
+            steps.make(inst, NEXT, "hand")
         one_sentence(str(caught.value), *names)
         assert listed(inst, NEXT).reason == str(caught.value)
     refused(platform, inst, *names)
@@ -524,7 +525,7 @@ def test_a_source_folder_that_vanished_makes_no_point_without_its_files(platform
     away = platform.documents.rename(platform.home / "away")
     try:
         with platform.settings(), pytest.raises(BackupError) as caught:
-            making.make(inst, NEXT, "hand")
+            steps.make(inst, NEXT, "hand")
         one_sentence(str(caught.value), str(platform.documents), "KNOWLEDGE_SOURCES", "mounted")
     finally:
         away.rename(platform.documents)

@@ -30,9 +30,9 @@ from embedded import ports, postgres
 from embedded.processes import Service, running
 from objects import s3_uploads, unfinished
 from objects.store import ObjectStore
-from orchestration.backups import making, reading_back
 from orchestration.backups.files.inventory import entries
 from orchestration.backups.installation import Installation
+from orchestration.backups.making import steps, verify
 from orchestration.backups.points import catalogue, retention
 from orchestration.backups.recovery_point import manifest_key, verification_key
 from orchestration.backups.vectors import capture
@@ -115,7 +115,7 @@ class Theatre:
     def make(self, point: str, place: str) -> None:
         """A recovery point in this process, as it should be."""
         with self.platform.settings():
-            made = making.make(self.installation(place), point, "schedule")
+            made = steps.make(self.installation(place), point, "schedule")
         assert made.good, made.problems
 
     def forget_older(self, place: str) -> None:
@@ -141,7 +141,7 @@ class Theatre:
             files = [entry.object for entry in entries(inst.primary, point.manifest.files, inst.keys)]
             now = point.manifest_sha256, [listed.get(key) for key in keys + files]
             if self.checked.get((inst.primary.url, point.id)) != now:
-                reading_back.check(inst, inst.primary, point.manifest)
+                verify.check(inst, inst.primary, point.manifest)
                 self.checked[inst.primary.url, point.id] = now
         first = next(point for point in found if point.id == FIRST)
         assert first.state == "verified"

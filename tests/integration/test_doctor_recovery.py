@@ -6,8 +6,9 @@ from datetime import timedelta
 
 import psycopg
 
-from orchestration.backups import making, overview
+from orchestration.backups import overview
 from orchestration.backups.drill import drill
+from orchestration.backups.making import steps
 from tests.diagnosed import found, told
 from tests.platforms import POINT, Platform
 
@@ -40,7 +41,7 @@ def test_a_point_that_was_damaged_is_told_once_somebody_has_read_it(platform: Pl
     content[len(content) // 2] ^= 1
     dump.chmod(0o600)
     dump.write_bytes(content)
-    assert any(making.verify_everywhere(platform.inst, POINT, platform.inst.stores).values())
+    assert any(steps.verify_everywhere(platform.inst, POINT, platform.inst.stores).values())
     findings = told(found("recovery", **platform.environment))
     assert POINT in findings["recovery.point_failed"]
     assert "recovery.no_point" in findings

@@ -11,8 +11,9 @@ import dagster as dg
 import psycopg
 import pytest
 
-from orchestration.backups import drill, making
+from orchestration.backups import drill
 from orchestration.backups.assets import restore_drill
+from orchestration.backups.making import steps
 from orchestration.backups.recovery_point import BackupError
 from tests.platforms import POINT, Made, Platform, rows
 from tests.stack import REPOSITORY
@@ -123,7 +124,7 @@ def test_a_trial_that_was_killed_is_swept_by_the_next(platform: Platform) -> Non
     process.stderr.close()
     assert len(scratch(platform)) >= 3
     # Another backup, made before the next trial, does not take it for the platform's.
-    point = making.make(platform.inst, "2026-11-25T031500Z", "hand").manifest
+    point = steps.make(platform.inst, "2026-11-25T031500Z", "hand").manifest
     assert [one.name for one in point.vectors.collections] == [before["live"][0]]
     assert drill.drill(platform.inst).problems == []
     assert scratch(platform) == []

@@ -15,9 +15,10 @@ import psycopg
 import pytest
 
 from console import cli
-from orchestration.backups import golden, making, recover
+from orchestration.backups import recover
+from orchestration.backups.making import golden, steps
+from orchestration.backups.making.verify import verify
 from orchestration.backups.points import catalogue
-from orchestration.backups.reading_back import verify
 from orchestration.backups.recovery_point import BackupError, Manifest, manifest_key, verification_key
 from orchestration.backups.recovery_report import CHECKLIST
 from orchestration.backups.streams.blobs import write_blob
@@ -129,7 +130,7 @@ def test_roles_that_are_missing_are_made_and_named(platform: Platform) -> None:
     with psycopg.connect(platform.admin(platform.database), autocommit=True) as connection:
         connection.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'a-secret'".encode())
         connection.execute(f"GRANT USAGE ON SCHEMA chat TO {role}".encode())
-        point = making.make(platform.inst, "2026-11-25T031500Z", "hand").manifest
+        point = steps.make(platform.inst, "2026-11-25T031500Z", "hand").manifest
         connection.execute(f"DROP OWNED BY {role}".encode())
         connection.execute(f"DROP ROLE {role}".encode())
     for database in (platform.database, f"{platform.database}_dagster"):

@@ -17,7 +17,7 @@ from knowledge.models import registry
 from knowledge.models.embedding import Embedder
 from knowledge.releases import lifecycle, recovery
 from knowledge.releases.collection import Collections
-from orchestration.backups import golden
+from orchestration.backups.making import golden
 from orchestration.backups.recovery_point import VectorsPart
 from orchestration.backups.vectors import capture as vectors
 from orchestration.backups.vectors import restore

@@ -13,7 +13,8 @@ from psycopg import sql
 
 from knowledge.models.embedding import Embedder
 from knowledge.releases.collection import CURRENT
-from orchestration.backups import keeping, making, restore
+from orchestration.backups import keeping, restore
+from orchestration.backups.making import steps
 from orchestration.backups.recovery_point import BackupError
 from tests.conftest import migrate
 from tests.knowledge_base import failures
@@ -273,7 +274,7 @@ def test_a_database_that_was_dropped_comes_back(made: Made, platform: Platform) 
 def test_a_point_of_an_earlier_release_gets_the_tables_that_the_services_expect(platform: Platform) -> None:
     platform.run("DROP SCHEMA operations CASCADE")
     platform.run("UPDATE schema_version SET version_num = '0001'")
-    earlier = making.make(platform.inst, "2026-11-25T031500Z", "hand").manifest
+    earlier = steps.make(platform.inst, "2026-11-25T031500Z", "hand").manifest
     assert earlier.database("platform").migration == "0001"
     migrate(platform.database_url)
     report = restore.restore(platform.inst, platform.inst.primary, earlier.id, ["database"])
@@ -282,7 +283,7 @@ def test_a_point_of_an_earlier_release_gets_the_tables_that_the_services_expect(
     assert {row[0] for row in rows(platform.database_url, query)} == {"zhiyun"}
     # And one of a later release than this is refused, with everything as it was.
     platform.run("UPDATE schema_version SET version_num = '9999'")
-    later = making.make(platform.inst, "2026-11-26T031500Z", "hand").manifest
+    later = steps.make(platform.inst, "2026-11-26T031500Z", "hand").manifest
     platform.run("UPDATE schema_version SET version_num = '0002'")
     before = platform.state()
     with pytest.raises(BackupError, match="schema 9999"):
@@ -295,7 +296,7 @@ def test_a_store_that_others_use_too_is_not_set_back_with_ours(platform: Platfor
     platform.client.update_collection_aliases(
         [{"create_alias": {"collection_name": "shop_v1", "alias_name": "shop"}}]  # type: ignore[list-item]
     )
-    point = making.make(platform.inst, "2026-11-25T031500Z", "hand").manifest
+    point = steps.make(platform.inst, "2026-11-25T031500Z", "hand").manifest
     assert json.dumps(point.vectors.aliases, sort_keys=True).count("shop") == 2
     report = restore.restore(platform.inst, platform.inst.primary, point.id)
     assert platform.aliases()["shop"] == "shop_v1"

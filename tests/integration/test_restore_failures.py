@@ -18,8 +18,8 @@ import redis
 
 from knowledge.database import connect, writer
 from orchestration.backups import keeping, restore
-from orchestration.backups.making import EXPECTED
-from orchestration.backups.reading_back import PARTS
+from orchestration.backups.making.steps import EXPECTED
+from orchestration.backups.making.verify import PARTS
 from orchestration.backups.recovery_point import BackupError, PointDamaged
 from orchestration.exclusion import exclusive
 from tests.platforms import POINT, Made, Platform, contents, rows

@@ -18,16 +18,16 @@ from knowledge.models.embedding import EmbeddingModelUnavailable
 from knowledge.models.registry import ModelMissing
 from knowledge.releases.collection import VectorStoreUnavailable
 from objects.store import ObjectStore, ObjectStoreError
-from orchestration.backups import copying, golden
 from orchestration.backups.database import capture
 from orchestration.backups.database.server import words
 from orchestration.backups.files import capture as files
 from orchestration.backups.files import inventory
 from orchestration.backups.files.sources import file_sources
 from orchestration.backups.installation import Installation
+from orchestration.backups.making import copy, golden
+from orchestration.backups.making.verify import verify
 from orchestration.backups.points import catalogue, retention
 from orchestration.backups.points.attempts import Attempt, By, attempt
-from orchestration.backups.reading_back import verify
 from orchestration.backups.recovery_point import (
     FORMAT,
     BackupError,
@@ -204,7 +204,7 @@ def copy_everywhere(inst: Installation, manifest: Manifest) -> dict[ObjectStore,
         inst.progress.step(f"copy to {store.name}")
         began = time.monotonic()
         try:
-            copying.copy(inst, manifest, inst.primary, store)
+            copy.copy(inst, manifest, inst.primary, store)
         except (ObjectStoreError, PointDamaged) as error:
             outcomes[store] = f"not copied: {error}"
             catalogue.write_failure(store, manifest.id, str(error))
