@@ -164,8 +164,9 @@ def _key(_: argparse.Namespace) -> int:
 
 
 def _restore(chosen: argparse.Namespace) -> int:
-    from orchestration.backups import overview, restore
+    from orchestration.backups import overview
     from orchestration.backups.making.verify import PARTS
+    from orchestration.backups.restore import in_place as restore
 
     parts = chosen.only or list(PARTS)
     what = f"{' and '.join(parts)} of recovery point {chosen.point}"
@@ -187,8 +188,8 @@ def _restore(chosen: argparse.Namespace) -> int:
 
 
 def _kept_list(_: argparse.Namespace) -> int:
-    from orchestration.backups import keeping
     from orchestration.backups.points.listing import size_text
+    from orchestration.backups.restore import kept as keeping
 
     with _stores(), _installation() as inst:
         found = keeping.kept(inst)
@@ -198,7 +199,7 @@ def _kept_list(_: argparse.Namespace) -> int:
 
 
 def _kept_back(chosen: argparse.Namespace) -> int:
-    from orchestration.backups import keeping
+    from orchestration.backups.restore import kept as keeping
 
     with _stores(), _installation() as inst:
         now_kept = keeping.back(inst, chosen.name)
@@ -207,7 +208,7 @@ def _kept_back(chosen: argparse.Namespace) -> int:
 
 
 def _kept_discard(chosen: argparse.Namespace) -> int:
-    from orchestration.backups import keeping
+    from orchestration.backups.restore import kept as keeping
 
     with _stores(), _installation() as inst:
         collections = keeping.discard(inst, chosen.name)
@@ -217,7 +218,7 @@ def _kept_discard(chosen: argparse.Namespace) -> int:
 
 def _drill(_: argparse.Namespace) -> int:
     from orchestration.backups import overview
-    from orchestration.backups.drill import drill
+    from orchestration.backups.restore.drill import drill
 
     with _stores(), _installation() as inst:
         found = drill(inst)
@@ -227,7 +228,7 @@ def _drill(_: argparse.Namespace) -> int:
 
 
 def _recover(chosen: argparse.Namespace) -> int:
-    from orchestration.backups import recover
+    from orchestration.backups.restore import recover
 
     with _stores(), _installation(chosen.source) as inst:
         report = recover.recover(inst, chosen.point)

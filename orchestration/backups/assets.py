@@ -9,12 +9,12 @@ import dagster as dg
 from knowledge.database import AnotherWriter, DatabaseUnavailable
 from objects.store import ObjectStoreError
 from orchestration.backups import overview
-from orchestration.backups.drill import drill
 from orchestration.backups.installation import Installation, installation
 from orchestration.backups.making import steps
 from orchestration.backups.points.attempts import Attempt, attempt
 from orchestration.backups.points.listing import size_text
 from orchestration.backups.progress import Logged
+from orchestration.backups.restore.drill import drill
 from orchestration.exclusion import Busy, exclusive
 from orchestration.failures import sentences
 from orchestration.partitions import nights

@@ -11,12 +11,12 @@ from knowledge.database import DatabaseUnavailable
 from objects.store import ObjectStoreError
 from orchestration import operations_record
 from orchestration.backups.database.server import words
-from orchestration.backups.drill import Drill
 from orchestration.backups.installation import Installation
 from orchestration.backups.points import catalogue
 from orchestration.backups.points.catalogue import Point
 from orchestration.backups.points.listing import as_table, size_text
 from orchestration.backups.recovery_point import Manifest, PostgresPart, VectorsPart
+from orchestration.backups.restore.drill import Drill
 
 
 def all_points(inst: Installation) -> list[Point]:

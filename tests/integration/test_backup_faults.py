@@ -22,11 +22,11 @@ from embedded import postgres
 from knowledge.database import AnotherWriter, DatabaseUnavailable, connect, writer
 from objects.s3 import S3Objects
 from objects.store import ObjectStoreError
-from orchestration.backups import restore
 from orchestration.backups.installation import Installation
 from orchestration.backups.making import steps
 from orchestration.backups.points import catalogue
 from orchestration.backups.recovery_point import FORMAT, BackupError, Manifest, PointDamaged, manifest_key
+from orchestration.backups.restore import in_place
 from orchestration.backups.streams import encryption
 from orchestration.backups.vectors.node import Node
 from orchestration.capacity.guard import NoRoom
@@ -123,7 +123,7 @@ def refused(platform: Platform, inst: Installation, *names: str, point: str = PO
     """A restore is refused, and so is verifying, in a sentence that names this; and nothing was touched."""
     with untouched(platform), platform.settings():
         with pytest.raises((BackupError, ObjectStoreError)) as caught:
-            restore.restore(inst, inst.primary, point)
+            in_place.restore(inst, inst.primary, point)
         one_sentence(str(caught.value), *names)
         one_sentence(steps.verify_everywhere(inst, point)["primary"], *names)
 
@@ -163,7 +163,7 @@ def test_one_flipped_byte_in_what_is_encrypted_is_no_matter_of_the_key(
     inst = installed(platform, store, BACKUP_KEY_FILE=str(platform.home / "key"))
     refused(platform, inst, str(path.relative_to(store)))
     with pytest.raises(PointDamaged):
-        restore.check(inst, inst.primary, _manifest(inst))
+        in_place.check(inst, inst.primary, _manifest(inst))
 
 
 @pytest.mark.parametrize("what", ["dump", "globals", "snapshot", "inventory", "file", "manifest"])
@@ -401,7 +401,7 @@ def test_two_stores_are_each_verified_and_a_damaged_copy_is_told_of_that_store(
         assert problems["primary"] == ""
         one_sentence(problems["offsite"], str(path))
         with untouched(platform), pytest.raises(PointDamaged):
-            restore.restore(inst, inst.store("offsite"), POINT)
+            in_place.restore(inst, inst.store("offsite"), POINT)
     assert catalogue.merge(map(catalogue.points, inst.stores))[0].stores == {"primary": "verified", "offsite": "failed"}
 
 
@@ -430,13 +430,13 @@ def test_while_a_backup_is_under_way_backup_restore_and_ingestion_say_so(
         first.start()
         assert eventually(lambda: value(admin, dumping), 60)
         monkeypatch.setattr(steps, "WAIT", 0.0)
-        monkeypatch.setattr(restore, "WAIT", 0.0)
+        monkeypatch.setattr(in_place, "WAIT", 0.0)
         with untouched(platform):
             with pytest.raises(Busy) as caught:
                 steps.make(inst, "2026-01-03", "hand")
             one_sentence(str(caught.value), f"backup of {NEXT}", "backup of 2026-01-03")
             with pytest.raises(Busy) as caught:
-                restore.restore(inst, inst.primary, POINT)
+                in_place.restore(inst, inst.primary, POINT)
             one_sentence(str(caught.value), f"backup of {NEXT}", f"restore of {POINT}")
             base = KnowledgeBase(
                 platform.documents, platform.cluster.url(platform.database), platform.qdrant_url, ALIAS

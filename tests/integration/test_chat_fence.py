@@ -12,7 +12,7 @@ import httpx
 import pytest
 import redis
 
-from orchestration.backups.fence import fenced
+from orchestration.backups.restore.fence import fenced
 from tests.chat_service import REPOSITORY, Chat, Published, running_chat, until, wired
 from zhiyun.fence import KEY
 from zhiyun.settings import RedisSettings
@@ -107,7 +107,7 @@ def test_a_fence_is_renewed_for_as_long_as_its_restore_takes_and_goes_when_that_
 def test_a_killed_restore_fences_no_longer_than_its_time(chat: Chat, settings: RedisSettings) -> None:
     code = (
         "import sys, time\n"
-        "from orchestration.backups.fence import fenced\n"
+        "from orchestration.backups.restore.fence import fenced\n"
         "from zhiyun.settings import RedisSettings\n"
         "with fenced(RedisSettings(url=sys.argv[1]), 'killed', seconds=3):\n"
         "    print('up', flush=True)\n"

@@ -7,8 +7,8 @@ from datetime import timedelta
 import psycopg
 
 from orchestration.backups import overview
-from orchestration.backups.drill import drill
 from orchestration.backups.making import steps
+from orchestration.backups.restore.drill import drill
 from tests.diagnosed import found, told
 from tests.platforms import POINT, Platform
 

@@ -11,10 +11,10 @@ import dagster as dg
 import psycopg
 import pytest
 
-from orchestration.backups import drill
 from orchestration.backups.assets import restore_drill
 from orchestration.backups.making import steps
 from orchestration.backups.recovery_point import BackupError
+from orchestration.backups.restore import drill
 from tests.platforms import POINT, Made, Platform, rows
 from tests.stack import REPOSITORY
 

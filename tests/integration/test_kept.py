@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from orchestration.backups import keeping, restore
 from orchestration.backups.recovery_point import BackupError
+from orchestration.backups.restore import in_place
+from orchestration.backups.restore import kept as keeping
 from tests.knowledge_base import failures
 from tests.platforms import POINT, SECOND, Made, Platform, contents
 
@@ -14,7 +15,7 @@ pytest_plugins = ("tests.platforms",)
 
 def test_it_comes_back_after_an_ingestion_has_tidied_its_collections_away(made: Made, platform: Platform) -> None:
     before = contents(platform.admin(platform.database))
-    report = restore.restore(platform.inst, platform.inst.primary, POINT)
+    report = in_place.restore(platform.inst, platform.inst.primary, POINT)
     platform.write("refunds.md", SECOND.replace("30", "15"))
     result = platform.ingest()
     assert result.success, failures(result)
@@ -30,12 +31,12 @@ def test_it_comes_back_after_an_ingestion_has_tidied_its_collections_away(made: 
 def test_collections_that_another_record_needs_are_not_deleted_with_it(platform: Platform) -> None:
     """After a restore of the database alone both records know the same collection."""
     old, _ = platform.live()
-    first = restore.restore(platform.inst, platform.inst.primary, POINT, ["database"])
+    first = in_place.restore(platform.inst, platform.inst.primary, POINT, ["database"])
     assert keeping.discard(platform.inst, first.kept) == []
     assert platform.live() == (old, 1)
     assert platform.live_passages()
-    second = restore.restore(platform.inst, platform.inst.primary, POINT)
-    third = restore.restore(platform.inst, platform.inst.primary, POINT)
+    second = in_place.restore(platform.inst, platform.inst.primary, POINT)
+    third = in_place.restore(platform.inst, platform.inst.primary, POINT)
     assert keeping.discard(platform.inst, third.kept) == list(second.collections.values())
     assert keeping.discard(platform.inst, second.kept) == [old]
     assert platform.collections() == set(third.collections.values())
@@ -52,7 +53,7 @@ def test_what_no_restore_has_kept_is_neither_put_back_nor_deleted(platform: Plat
 
 
 def test_a_return_that_fails_leaves_both_as_they_were(platform: Platform) -> None:
-    report = restore.restore(platform.inst, platform.inst.primary, POINT)
+    report = in_place.restore(platform.inst, platform.inst.primary, POINT)
     [old] = report.replaced
     platform.client.delete_collection(old)  # so that it has to be written again under this name
     before, kept = platform.state(), contents(platform.admin(report.kept))

@@ -11,8 +11,8 @@ from qdrant_client import QdrantClient
 
 from orchestration.backups.progress import Logged
 from orchestration.backups.recovery_point import BackupError, VectorsPart
-from orchestration.backups.recovery_report import CHECKLIST, Report
-from orchestration.backups.timing import Timing
+from orchestration.backups.restore.recovery_report import CHECKLIST, Report
+from orchestration.backups.restore.timing import Timing
 from orchestration.backups.vectors import capture, restore
 from tests import vector_points
 from tests.memory_objects import MemoryObjects

@@ -15,12 +15,12 @@ import psycopg
 import pytest
 
 from console import cli
-from orchestration.backups import recover
 from orchestration.backups.making import golden, steps
 from orchestration.backups.making.verify import verify
 from orchestration.backups.points import catalogue
 from orchestration.backups.recovery_point import BackupError, Manifest, manifest_key, verification_key
-from orchestration.backups.recovery_report import CHECKLIST
+from orchestration.backups.restore import recover
+from orchestration.backups.restore.recovery_report import CHECKLIST
 from orchestration.backups.streams.blobs import write_blob
 from tests.platforms import ALIAS, POINT, Made, Platform, contents, rows
 from tests.stack import REPOSITORY

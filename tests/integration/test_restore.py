@@ -13,9 +13,9 @@ from psycopg import sql
 
 from knowledge.models.embedding import Embedder
 from knowledge.releases.collection import CURRENT
-from orchestration.backups import keeping, restore
 from orchestration.backups.making import steps
 from orchestration.backups.recovery_point import BackupError
+from orchestration.backups.restore import in_place, kept
 from tests.conftest import migrate
 from tests.knowledge_base import failures
 from tests.platforms import FIRST, POINT, SECOND, Made, Platform, contents, rows
@@ -50,7 +50,7 @@ def test_customers_get_the_point_whole_and_what_was_live_is_kept_and_can_be_put_
     made: Made, platform: Platform, no_embedding: None
 ) -> None:
     before, old = platform.state(), platform.live()[0]
-    report = restore.restore(platform.inst, platform.inst.primary, "latest")
+    report = in_place.restore(platform.inst, platform.inst.primary, "latest")
     assert report.point == POINT
     assert platform.answers() == made.answers
     assert platform.live() == (report.collections[old], 1)
@@ -58,7 +58,7 @@ def test_customers_get_the_point_whole_and_what_was_live_is_kept_and_can_be_put_
     assert contents(platform.admin(platform.database)) == renamed(made.rows, report.collections)
     assert report.replaced == (old,)
     assert old in platform.collections()
-    assert [one.name for one in keeping.kept(platform.inst)] == [report.kept]
+    assert [one.name for one in kept.kept(platform.inst)] == [report.kept]
     assert contents(platform.admin(report.kept)) == before["rows"]
     assert report.files is not None
     assert report.files.kept_newer == 1  # refunds.md was edited since
@@ -68,26 +68,26 @@ def test_customers_get_the_point_whole_and_what_was_live_is_kept_and_can_be_put_
     [owner] = {row[0] for row in rows(platform.admin(platform.database), "SELECT tableowner FROM pg_tables WHERE schemaname = 'chat'")}  # fmt: skip
     assert owner == "zhiyun"
 
-    aside = keeping.back(platform.inst, report.kept)
+    aside = kept.back(platform.inst, report.kept)
     assert platform.answers() == made.later
     assert platform.live() == (old, 2)
     assert contents(platform.admin(platform.database)) == before["rows"]
     assert platform.live_passages() == before["passages"]
-    assert keeping.discard(platform.inst, aside) == list(report.collections.values())
+    assert kept.discard(platform.inst, aside) == list(report.collections.values())
     assert platform.databases() == before["databases"]
     assert platform.collections() == before["collections"]
     assert platform.answers() == made.later
 
 
 def test_a_second_restore_after_the_first_and_a_release_after_both(made: Made, platform: Platform) -> None:
-    first = restore.restore(platform.inst, platform.inst.primary, POINT)
+    first = in_place.restore(platform.inst, platform.inst.primary, POINT)
     platform.converse("还有人吗？")
-    second = restore.restore(platform.inst, platform.inst.primary, POINT)
+    second = in_place.restore(platform.inst, platform.inst.primary, POINT)
     assert second.kept != first.kept
     assert platform.answers() == made.answers
     assert "还有人吗？" not in platform.messages()
     assert "还有人吗？" in platform.messages(second.kept)
-    assert {one.name for one in keeping.kept(platform.inst)} == {first.kept, second.kept}
+    assert {one.name for one in kept.kept(platform.inst)} == {first.kept, second.kept}
 
     platform.write("refunds.md", SECOND.replace("30", "15"))
     (platform.folder / "invoices.md").unlink()
@@ -107,7 +107,7 @@ def test_the_vector_store_follows_a_database_alone_and_the_next_release_holds_ju
     made: Made, platform: Platform, no_embedding: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old = platform.live()[0]
-    report = restore.restore(platform.inst, platform.inst.primary, POINT, ["database"])
+    report = in_place.restore(platform.inst, platform.inst.primary, POINT, ["database"])
     assert report.collections == {}
     assert report.files is None
     assert platform.live() == (old, 1)
@@ -145,7 +145,7 @@ def test_points_that_are_gone_are_written_from_the_database_without_embedding(
     made: Made, platform: Platform, no_embedding: None, damage: Callable[[Platform], None]
 ) -> None:
     damage(platform)
-    report = restore.restore(platform.inst, platform.inst.primary, POINT, ["database"])
+    report = in_place.restore(platform.inst, platform.inst.primary, POINT, ["database"])
     assert any("written again from the database" in note for note in report.notes)
     assert platform.answers() == made.answers
     assert platform.live()[1] == 1
@@ -155,23 +155,23 @@ def test_points_that_are_gone_are_written_from_the_database_without_embedding(
 def test_a_number_that_was_given_again_is_not_taken_for_the_release_that_had_it_before(
     made: Made, platform: Platform
 ) -> None:
-    report = restore.restore(platform.inst, platform.inst.primary, POINT, ["database"])
+    report = in_place.restore(platform.inst, platform.inst.primary, POINT, ["database"])
     # As many passages as the release 2 that was live before, and others.
     platform.write("refunds.md", SECOND.replace("30", "15"))
     result = platform.ingest()
     assert result.success, failures(result)
     again = platform.live_passages()
     assert platform.live()[1] == 2
-    aside = keeping.back(platform.inst, report.kept)
+    aside = kept.back(platform.inst, report.kept)
     assert len(platform.live_passages()) == len(again)
     assert platform.answers() == made.later
-    keeping.back(platform.inst, aside)
+    kept.back(platform.inst, aside)
     assert platform.live_passages() == again
 
 
 def test_a_restore_that_ended_before_later_points_were_forgotten_does_not_bring_them_back(platform: Platform) -> None:
     old = platform.live()[0]
-    restore.restore(platform.inst, platform.inst.primary, POINT, ["database"])
+    in_place.restore(platform.inst, platform.inst.primary, POINT, ["database"])
     # As if it had been killed there: points of a release 2 that the record does not know.
     point = platform.client.scroll(old, limit=1, with_vectors=True)[0][0]
     payload = {**(point.payload or {}), "added_in": 2, "text": "三十天"}
@@ -191,7 +191,7 @@ def test_vectors_alone_are_brought_up_to_a_newer_database_each_time(
     passages = platform.live_passages()
     for _ in range(2):  # the second time the record has another name for the collection than the point
         platform.client.delete(live[-1], [platform.client.scroll(live[-1], limit=1)[0][0].id])
-        report = restore.restore(platform.inst, platform.inst.primary, POINT, ["vectors"])
+        report = in_place.restore(platform.inst, platform.inst.primary, POINT, ["vectors"])
         assert report.kept == ""
         assert platform.live() == (report.collections[live[0]], 2)
         assert platform.live()[0] not in live
@@ -207,14 +207,14 @@ def test_vectors_alone_are_brought_up_to_a_newer_database_each_time(
 def test_files_alone_leave_newer_ones_and_everything_else_alone_until_told(platform: Platform) -> None:
     before = platform.state()
     (platform.folder / "plans.md").unlink()
-    report = restore.restore(platform.inst, platform.inst.primary, POINT, ["files"])
+    report = in_place.restore(platform.inst, platform.inst.primary, POINT, ["files"])
     assert report.files is not None
     assert (report.files.written, report.files.kept_newer) == (2, 1)
     assert (platform.folder / "refunds.md").read_text() == SECOND
     after = platform.state()
     assert {**after, "files": None} == {**before, "files": None}
     assert not any("fence" in line for line in platform.steps.said)  # customers notice nothing
-    restore.restore(platform.inst, platform.inst.primary, POINT, ["files"], overwrite_files=True)
+    in_place.restore(platform.inst, platform.inst.primary, POINT, ["files"], overwrite_files=True)
     assert (platform.folder / "refunds.md").read_text() == FIRST
     assert (platform.folder / "invoices.md").exists()  # the point does not have it
 
@@ -227,7 +227,7 @@ def test_beside_under_a_name_nothing_live_is_touched(
     monkeypatch.chdir(work)
     before = platform.state()
     name = f"{platform.database}_look"
-    report = restore.restore(platform.inst, platform.inst.primary, POINT, into=name)
+    report = in_place.restore(platform.inst, platform.inst.primary, POINT, into=name)
     after = platform.state()
     assert after["databases"] == before["databases"] | {name}
     assert after["collections"] == before["collections"] | set(report.collections.values())
@@ -244,7 +244,7 @@ def test_beside_under_a_name_nothing_live_is_touched(
     taken = after | {"databases": after["databases"], "collections": after["collections"]}
     for what in ("database", "collection", "folder"):
         with pytest.raises(BackupError, match=f"--into {name}"):
-            restore.restore(platform.inst, platform.inst.primary, POINT, into=name)
+            in_place.restore(platform.inst, platform.inst.primary, POINT, into=name)
         assert platform.state() == taken, what
         if what == "database":
             with psycopg.connect(platform.admin(), autocommit=True) as connection:
@@ -257,7 +257,7 @@ def test_beside_under_a_name_nothing_live_is_touched(
     for bad in ("", "../elsewhere", f"{platform.database}_restore_20261124T031500Z", "x" * 41, platform.alias):
         if bad:
             with pytest.raises(BackupError, match="--into"):
-                restore.restore(platform.inst, platform.inst.primary, POINT, into=bad)
+                in_place.restore(platform.inst, platform.inst.primary, POINT, into=bad)
     assert platform.state() == before
     assert list(work.iterdir()) == []
 
@@ -265,7 +265,7 @@ def test_beside_under_a_name_nothing_live_is_touched(
 def test_a_database_that_was_dropped_comes_back(made: Made, platform: Platform) -> None:
     with psycopg.connect(platform.admin(), autocommit=True) as connection:
         connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(platform.database)))
-    report = restore.restore(platform.inst, platform.inst.primary, POINT, ["database"])
+    report = in_place.restore(platform.inst, platform.inst.primary, POINT, ["database"])
     assert report.kept == ""
     assert contents(platform.admin(platform.database)) == made.rows
     assert platform.answers() == made.answers
@@ -277,7 +277,7 @@ def test_a_point_of_an_earlier_release_gets_the_tables_that_the_services_expect(
     earlier = steps.make(platform.inst, "2026-11-25T031500Z", "hand").manifest
     assert earlier.database("platform").migration == "0001"
     migrate(platform.database_url)
-    report = restore.restore(platform.inst, platform.inst.primary, earlier.id, ["database"])
+    report = in_place.restore(platform.inst, platform.inst.primary, earlier.id, ["database"])
     assert any("from schema 0001" in note for note in report.notes)
     query = "SELECT tableowner FROM pg_tables WHERE schemaname = 'operations'"
     assert {row[0] for row in rows(platform.database_url, query)} == {"zhiyun"}
@@ -287,7 +287,7 @@ def test_a_point_of_an_earlier_release_gets_the_tables_that_the_services_expect(
     platform.run("UPDATE schema_version SET version_num = '0002'")
     before = platform.state()
     with pytest.raises(BackupError, match="schema 9999"):
-        restore.restore(platform.inst, platform.inst.primary, later.id, ["database"])
+        in_place.restore(platform.inst, platform.inst.primary, later.id, ["database"])
     assert platform.state() == before
 
 
@@ -298,7 +298,7 @@ def test_a_store_that_others_use_too_is_not_set_back_with_ours(platform: Platfor
     )
     point = steps.make(platform.inst, "2026-11-25T031500Z", "hand").manifest
     assert json.dumps(point.vectors.aliases, sort_keys=True).count("shop") == 2
-    report = restore.restore(platform.inst, platform.inst.primary, point.id)
+    report = in_place.restore(platform.inst, platform.inst.primary, point.id)
     assert platform.aliases()["shop"] == "shop_v1"
     assert "shop_v1" not in report.collections
     assert any("shop_v1 is not of this knowledge base" in note for note in report.notes)

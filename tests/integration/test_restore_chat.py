@@ -11,7 +11,7 @@ from urllib.parse import urlsplit, urlunsplit
 import httpx
 import pytest
 
-from orchestration.backups import keeping, restore
+from orchestration.backups.restore import in_place, kept
 from tests.chat_service import Chat, running_chat, until
 from tests.platforms import POINT, Platform
 
@@ -63,7 +63,7 @@ def test_customers_see_answers_or_when_to_come_back_and_only_around_the_swap(pla
     platform.steps.at["swap"] = lambda: swap.append(time.monotonic())
     with Customers(chat) as customers:
         until(lambda: len(customers.seen) > 10)
-        report = restore.restore(platform.inst, platform.inst.primary, POINT)
+        report = in_place.restore(platform.inst, platform.inst.primary, POINT)
         ended = time.monotonic()
         until(lambda: sum(at > ended and status == 200 for at, status, _, _ in customers.seen) > 10)
     assert {(status, retry) for _, status, retry, _ in customers.seen} == {(200, False), (503, True)}
@@ -81,10 +81,10 @@ def test_customers_see_answers_or_when_to_come_back_and_only_around_the_swap(pla
     assert httpx.get(messages.format(last[-1])).status_code == 404
     with Customers(chat) as customers:
         until(lambda: len(customers.seen) > 10)
-        aside = keeping.back(platform.inst, report.kept)
+        aside = kept.back(platform.inst, report.kept)
     assert {status for _, status, _, _ in customers.seen} <= {200, 503}
     until(lambda: chat.health()["status"] == "healthy")
     assert all(httpx.get(messages.format(one)).json()["total"] == 2 for one in last[-20:])
     assert chat.health()["release"] == 2
-    keeping.discard(platform.inst, aside)
+    kept.discard(platform.inst, aside)
     assert chat.ask("几天内可以退款？")["conversation_id"]

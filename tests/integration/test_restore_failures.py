@@ -17,10 +17,11 @@ import pytest
 import redis
 
 from knowledge.database import connect, writer
-from orchestration.backups import keeping, restore
 from orchestration.backups.making.steps import EXPECTED
 from orchestration.backups.making.verify import PARTS
 from orchestration.backups.recovery_point import BackupError, PointDamaged
+from orchestration.backups.restore import in_place
+from orchestration.backups.restore import kept as keeping
 from orchestration.exclusion import exclusive
 from tests.platforms import POINT, Made, Platform, contents, rows
 from tests.stack import REPOSITORY
@@ -33,7 +34,7 @@ pytest_plugins = ("tests.platforms",)
 def refused(platform: Platform, parts: tuple[str, ...] = PARTS, **options: Any) -> str:
     """The one sentence or two that a restore ends with."""
     with pytest.raises(EXPECTED) as error:
-        restore.restore(platform.inst, platform.inst.primary, POINT, parts, **options)
+        in_place.restore(platform.inst, platform.inst.primary, POINT, parts, **options)
     said = str(error.value)
     assert "\n" not in said
     assert len(said) < 600
@@ -101,7 +102,7 @@ def test_a_vector_store_that_is_killed(made: Made, platform: Platform, step: str
     left = after["collections"] - before["collections"]
     assert {**after, "collections": before["collections"]} == before
     assert all(re.search("_r[0-9a-f]{6}$", name) for name in left)
-    report = restore.restore(platform.inst, platform.inst.primary, POINT)
+    report = in_place.restore(platform.inst, platform.inst.primary, POINT)
     assert platform.collections() == before["collections"] | set(report.collections.values())
     assert platform.answers() == made.answers
 
@@ -112,7 +113,7 @@ def test_a_postgresql_that_crashes_and_comes_back(made: Made, platform: Platform
     platform.steps.at[step] = lambda: crash(platform)
     refused(platform)  # at the latest because its locks are gone: another restore or an ingestion may have begun
     assert platform.state() == before
-    report = restore.restore(platform.inst, platform.inst.primary, POINT)
+    report = in_place.restore(platform.inst, platform.inst.primary, POINT)
     assert platform.answers() == made.answers
     kept = {one.name for one in keeping.kept(platform.inst)}
     assert platform.databases() == before["databases"] | kept
@@ -169,7 +170,7 @@ def test_files_without_room_are_told_and_the_rest_is_in_force(
         monkeypatch.setenv("KNOWLEDGE_SOURCES", f"docs={small}")
         said = refused(platform, ("files",))
         assert str(small) in said
-        report = restore.restore(platform.inst, platform.inst.primary, POINT)
+        report = in_place.restore(platform.inst, platform.inst.primary, POINT)
         assert platform.answers() == made.answers
         [problem] = report.problems
         assert "--only files" in problem
@@ -180,7 +181,7 @@ def test_files_without_room_are_told_and_the_rest_is_in_force(
 
 
 def test_an_ingestion_or_a_backup_that_is_at_work_is_named(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(restore, "WAIT", 1.0)
+    monkeypatch.setattr(in_place, "WAIT", 1.0)
     before = platform.state()
     with connect(DatabaseSettings(), "zhiyun ingestion") as connection, writer(connection):
         assert "zhiyun ingestion" in refused(platform)
@@ -227,7 +228,7 @@ def test_killed_at_any_step_everything_is_as_before_and_the_next_one_sweeps(
     assert 0 < left <= 15_000  # milliseconds until customers are let in by themselves
     redis.Redis.from_url(own).delete(KEY)
     assert platform.collections() > before["collections"]
-    report = restore.restore(platform.inst, platform.inst.primary, POINT)
+    report = in_place.restore(platform.inst, platform.inst.primary, POINT)
     assert platform.answers() == made.answers
     assert platform.databases() == before["databases"] | {report.kept}
     assert platform.collections() == before["collections"] | set(report.collections.values())
@@ -235,7 +236,7 @@ def test_killed_at_any_step_everything_is_as_before_and_the_next_one_sweeps(
 
 def test_what_is_somebody_else_s_is_not_swept(made: Made, platform: Platform) -> None:
     """Names that look like a restore's, and are not: of another installation, or known to a record that is kept."""
-    first = restore.restore(platform.inst, platform.inst.primary, POINT)
+    first = in_place.restore(platform.inst, platform.inst.primary, POINT)
     keeping.back(platform.inst, first.kept)  # the record that knows the restored collection is kept
     others = {f"{platform.alias}_shop_r0123ab", "shop_0123456789ab_r0123ab", "zhiyun_drill_20261124T031500Z"}
     others |= {"zhiyun_drill_20261124t031500z_ffffff_shop"}
@@ -243,7 +244,7 @@ def test_what_is_somebody_else_s_is_not_swept(made: Made, platform: Platform) ->
         platform.client.create_collection(name, vectors_config={})
     stale = f"{platform.alias}_0123456789ab_r0123ab"
     platform.client.create_collection(stale, vectors_config={})
-    restore.restore(platform.inst, platform.inst.primary, POINT, ["files"])
+    in_place.restore(platform.inst, platform.inst.primary, POINT, ["files"])
     assert others <= platform.collections()
     assert set(first.collections.values()) <= platform.collections()
     assert stale not in platform.collections()
@@ -252,9 +253,9 @@ def test_what_is_somebody_else_s_is_not_swept(made: Made, platform: Platform) ->
 def test_unknown_and_damaged_points_are_told_apart(platform: Platform) -> None:
     before = platform.state()
     with pytest.raises(BackupError, match="is not in store"):
-        restore.restore(platform.inst, platform.inst.primary, "2020-01-01")
+        in_place.restore(platform.inst, platform.inst.primary, "2020-01-01")
     [manifest] = platform.backups.glob(f"points/{POINT}/manifest.json")
     manifest.write_bytes(manifest.read_bytes().replace(b"platform", b"platfirm", 1))
     with pytest.raises(PointDamaged, match=r"manifest\.json"):
-        restore.restore(platform.inst, platform.inst.primary, POINT)
+        in_place.restore(platform.inst, platform.inst.primary, POINT)
     assert platform.state() == before

@@ -16,22 +16,22 @@ from pathlib import Path
 
 from knowledge.database import DatabaseUnavailable, writer
 from objects.store import ObjectStore, ObjectStoreError
-from orchestration.backups import leftovers
-from orchestration.backups.agreeing import agree, bring_up_to_date
 from orchestration.backups.database import restore as new_database
 from orchestration.backups.database import siblings
 from orchestration.backups.database.server import database_errors
 from orchestration.backups.files import restore as files_reading
 from orchestration.backups.files.sources import Target, file_sources
-from orchestration.backups.in_force import forget_later, put_in_force
 from orchestration.backups.installation import Installation
 from orchestration.backups.making.verify import PARTS, check
 from orchestration.backups.points import catalogue
 from orchestration.backups.recovery_point import BackupError, Manifest, VectorsPart
-from orchestration.backups.restore_report import Report
+from orchestration.backups.restore import leftovers
+from orchestration.backups.restore.cutover import forget_later, put_in_force
+from orchestration.backups.restore.reconcile import agree, bring_up_to_date
+from orchestration.backups.restore.report import Report
+from orchestration.backups.restore.timing import Timing
+from orchestration.backups.restore.undo import Undo
 from orchestration.backups.scratch import is_scratch
-from orchestration.backups.timing import Timing
-from orchestration.backups.undo import Undo
 from orchestration.backups.vectors import restore as vectors_restore
 from orchestration.backups.vectors.node import Node
 from orchestration.exclusion import exclusive

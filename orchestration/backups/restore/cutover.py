@@ -9,9 +9,9 @@ from knowledge.database import AnotherWriter, Connection, writer
 from knowledge.releases import recovery
 from knowledge.releases.collection import VectorStoreUnavailable
 from orchestration.backups.database import swap
-from orchestration.backups.fence import fenced
 from orchestration.backups.installation import Installation
-from orchestration.backups.undo import Undo
+from orchestration.backups.restore.fence import fenced
+from orchestration.backups.restore.undo import Undo
 
 
 def put_in_force(

@@ -10,7 +10,6 @@ from knowledge.database import DatabaseUnavailable
 from knowledge.models.registry import ModelMissing
 from knowledge.releases.collection import VectorStoreUnavailable
 from objects.store import ObjectStoreError
-from orchestration.backups import leftovers
 from orchestration.backups.database import restore
 from orchestration.backups.database.server import database_errors
 from orchestration.backups.files import restore as files_reading
@@ -20,9 +19,10 @@ from orchestration.backups.making.golden import Compared
 from orchestration.backups.making.verify import check
 from orchestration.backups.points import catalogue
 from orchestration.backups.recovery_point import BackupError, Manifest
+from orchestration.backups.restore import leftovers
+from orchestration.backups.restore.timing import Timing
+from orchestration.backups.restore.undo import Undo
 from orchestration.backups.scratch import scratch_name
-from orchestration.backups.timing import Timing
-from orchestration.backups.undo import Undo
 from orchestration.backups.vectors import restore as vectors_restore
 from orchestration.exclusion import exclusive
 from zhiyun.settings import StackSettings, load

@@ -12,7 +12,7 @@ from knowledge.releases import recovery
 from orchestration.backups.database.server import connected, on_database, one
 from orchestration.backups.installation import Installation
 from orchestration.backups.recovery_point import BackupError
-from orchestration.backups.undo import Undo
+from orchestration.backups.restore.undo import Undo
 from orchestration.backups.vectors import restore
 
 

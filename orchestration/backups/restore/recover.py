@@ -13,7 +13,7 @@ from pathlib import Path
 
 from knowledge.models import registry
 from knowledge.releases import recovery
-from orchestration.backups import leftovers, overview
+from orchestration.backups import overview
 from orchestration.backups.database import restore, roles
 from orchestration.backups.database.server import database_errors
 from orchestration.backups.files import restore as files_reading
@@ -23,10 +23,11 @@ from orchestration.backups.making import golden
 from orchestration.backups.making.verify import check
 from orchestration.backups.points import catalogue
 from orchestration.backups.recovery_point import BackupError, Manifest
-from orchestration.backups.recovery_report import Report
+from orchestration.backups.restore import leftovers
+from orchestration.backups.restore.recovery_report import Report
+from orchestration.backups.restore.timing import Timing
+from orchestration.backups.restore.undo import Undo
 from orchestration.backups.streams.blobs import read_blob
-from orchestration.backups.timing import Timing
-from orchestration.backups.undo import Undo
 from orchestration.backups.vectors import restore as vectors_restore
 from orchestration.backups.vectors.node import Node
 from orchestration.exclusion import exclusive

@@ -16,8 +16,8 @@ from knowledge.releases import recovery
 from orchestration.backups.database import restore, siblings
 from orchestration.backups.installation import Installation
 from orchestration.backups.recovery_point import BackupError
+from orchestration.backups.restore.undo import Undo
 from orchestration.backups.scratch import is_own_scratch, is_scratch
-from orchestration.backups.undo import Undo
 from orchestration.backups.vectors import restore as vectors_restore
 from orchestration.backups.vectors.node import Node
 from zhiyun.settings import StackSettings, load

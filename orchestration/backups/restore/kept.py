@@ -7,14 +7,14 @@ from datetime import UTC, datetime
 
 from knowledge.database import writer
 from knowledge.releases import recovery
-from orchestration.backups import leftovers
-from orchestration.backups.agreeing import agree, bring_up_to_date
 from orchestration.backups.database import restore, siblings
 from orchestration.backups.database.server import database_errors
-from orchestration.backups.in_force import forget_later, put_in_force
 from orchestration.backups.installation import Installation
 from orchestration.backups.recovery_point import BackupError
-from orchestration.backups.undo import Undo
+from orchestration.backups.restore import leftovers
+from orchestration.backups.restore.cutover import forget_later, put_in_force
+from orchestration.backups.restore.reconcile import agree, bring_up_to_date
+from orchestration.backups.restore.undo import Undo
 from orchestration.backups.vectors import restore as vectors_restore
 from orchestration.exclusion import exclusive
 
