@@ -27,10 +27,10 @@ from embedded.processes import running
 from knowledge.database import Connection
 from migrations.__main__ import upgrade
 from orchestration.maintenance.health import database_health
-from orchestration.maintenance.index_report import index_report
-from orchestration.maintenance.indexes import index_maintenance
-from orchestration.maintenance.queries import slow_query_report
+from orchestration.maintenance.indexes.rebuild import index_maintenance
+from orchestration.maintenance.indexes.report import index_report
 from orchestration.maintenance.session import session
+from orchestration.maintenance.statements.slow import slow_query_report
 from orchestration.maintenance.vacuum import vacuum_analyze
 from zhiyun.settings import MaintenanceSettings
 

@@ -11,13 +11,13 @@ from knowledge.releases.collection import VectorStoreUnavailable
 from orchestration.backups.scratch import SCRATCH
 from orchestration.exclusion import Busy, exclusive
 from orchestration.failures import sentences
-from orchestration.maintenance import disk, history, report, shown
+from orchestration.maintenance import disk, history, markdown, presentation
 from orchestration.maintenance.collections import collection_maintenance as maintain_collections
 from orchestration.maintenance.health import database_health as look_at_database
-from orchestration.maintenance.index_report import index_report as report_on_indexes
-from orchestration.maintenance.indexes import index_maintenance as maintain_indexes
-from orchestration.maintenance.queries import slow_query_report as report_on_statements
+from orchestration.maintenance.indexes.rebuild import index_maintenance as maintain_indexes
+from orchestration.maintenance.indexes.report import index_report as report_on_indexes
 from orchestration.maintenance.session import MaintenanceError, session
+from orchestration.maintenance.statements.slow import slow_query_report as report_on_statements
 from orchestration.maintenance.vacuum import vacuum_analyze as vacuum
 from zhiyun.settings import (
     BackupSettings,
@@ -76,9 +76,9 @@ def vacuum_analyze(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
     return dg.MaterializeResult(
         metadata={
             "tables": done.looked_at, "done": done.count("done"), "skipped": done.count("skipped"),
-            "failed": done.count("failed"), "left": done.count("left"), "treated": dg.MetadataValue.md(shown.vacuumed(done)),
-            "dagster_treated": dg.MetadataValue.md(shown.vacuumed(other) if other else "none"),
-            "notes": dg.MetadataValue.md(report.bullets(notes)),
+            "failed": done.count("failed"), "left": done.count("left"), "treated": dg.MetadataValue.md(presentation.vacuumed(done)),
+            "dagster_treated": dg.MetadataValue.md(presentation.vacuumed(other) if other else "none"),
+            "notes": dg.MetadataValue.md(markdown.bullets(notes)),
         }
     )  # fmt: skip
 
@@ -100,15 +100,15 @@ def index_maintenance(context: dg.AssetExecutionContext) -> dg.MaterializeResult
         metadata={
             "indexes": len(done.rebuilds) + done.small, "rebuilt": done.count("rebuilt"), "left": done.count("left"),
             "failed": done.count("failed"), "checked_for_damage": done.damage.checked, "not_checked": done.damage.left,
-            "bloat": dg.MetadataValue.md(shown.rebuilds(done)), "invalid": dg.MetadataValue.md(shown.invalid(done)),
-            "damaged": dg.MetadataValue.md(shown.damaged(done)),
-            "notes": dg.MetadataValue.md(report.bullets([*done.notes, *done.damage.notes])),
+            "bloat": dg.MetadataValue.md(presentation.rebuilds(done)), "invalid": dg.MetadataValue.md(presentation.invalid(done)),
+            "damaged": dg.MetadataValue.md(presentation.damaged(done)),
+            "notes": dg.MetadataValue.md(markdown.bullets([*done.notes, *done.damage.notes])),
         },
         check_results=[
             _result(
                 "indexes_sound", passed=not (done.damage.damaged or open_ends or done.count("failed")),
-                error=bool(done.damage.damaged), damaged=dg.MetadataValue.md(shown.damaged(done)),
-                invalid=dg.MetadataValue.md(shown.invalid(done)),
+                error=bool(done.damage.damaged), damaged=dg.MetadataValue.md(presentation.damaged(done)),
+                invalid=dg.MetadataValue.md(presentation.invalid(done)),
             )
         ],
     )  # fmt: skip
@@ -123,8 +123,8 @@ def index_report(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         metadata={
             "indexes": found.indexes, "counting_days": round(found.window_days, 1),
             **{kind: len(found.of(kind)) for kind in ("unused", "duplicate", "prefix", "missing")},
-            "findings": dg.MetadataValue.md(shown.findings(found)), "declared": dg.MetadataValue.md(shown.declared(found)),
-            "notes": dg.MetadataValue.md(report.bullets(found.notes)),
+            "findings": dg.MetadataValue.md(presentation.findings(found)), "declared": dg.MetadataValue.md(presentation.declared(found)),
+            "notes": dg.MetadataValue.md(markdown.bullets(found.notes)),
         }
     )  # fmt: skip
 
@@ -138,13 +138,13 @@ def slow_query_report(context: dg.AssetExecutionContext) -> dg.MaterializeResult
     settings = load(MaintenanceSettings)
     with sentences(*_EXPECTED), session(load(DatabaseSettings).admin, lock_timeout=settings.lock_timeout) as connection:
         found = report_on_statements(connection, settings, say=context.log.info)
-    slower = dg.MetadataValue.md(shown.regressions(found))
+    slower = dg.MetadataValue.md(presentation.regressions(found))
     return dg.MaterializeResult(
         metadata={
             "available": found.available, "since": found.since.isoformat() if found.since else "the server's own beginning",
             "seconds": round(found.total_ms / 1000, 3), "slow": len(found.slow), "regressed": len(found.regressions),
-            "statements": dg.MetadataValue.md(shown.statements(found)), "plans": dg.MetadataValue.md(shown.plans(found)),
-            "regressions": slower, "notes": dg.MetadataValue.md(report.bullets(found.notes)),
+            "statements": dg.MetadataValue.md(presentation.statements(found)), "plans": dg.MetadataValue.md(presentation.plans(found)),
+            "regressions": slower, "notes": dg.MetadataValue.md(markdown.bullets(found.notes)),
         },
         check_results=[
             _result("no_slow_queries", passed=not (found.slow or found.regressions), slow=len(found.slow), regressions=slower)
@@ -164,11 +164,11 @@ def database_health(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         found = look_at_database(connection, settings)
     for finding in found.findings:
         context.log.warning(f"{finding.what}: {finding.where}: {finding.detail}")
-    findings = dg.MetadataValue.md(shown.health(found))
+    findings = dg.MetadataValue.md(presentation.health(found))
     return dg.MaterializeResult(
         metadata={
-            **found.figures, "findings": findings, "connections_by_application": dg.MetadataValue.md(shown.connections(found)),
-            "notes": dg.MetadataValue.md(report.bullets(found.notes)),
+            **found.figures, "findings": findings, "connections_by_application": dg.MetadataValue.md(presentation.connections(found)),
+            "notes": dg.MetadataValue.md(markdown.bullets(found.notes)),
         },
         check_results=[
             _result("healthy", passed=not found.findings, error=found.worst() == "error", findings=findings)
@@ -189,10 +189,10 @@ def collection_maintenance(context: dg.AssetExecutionContext) -> dg.MaterializeR
         found = maintain_collections(connection, load(QdrantSettings), scratch=(SCRATCH,), say=context.log.info)
     for problem in found.problems:
         context.log.warning(problem)
-    problems = dg.MetadataValue.md(report.bullets(found.problems))
+    problems = dg.MetadataValue.md(markdown.bullets(found.problems))
     return dg.MaterializeResult(
         metadata={
-            "collections": dg.MetadataValue.md(shown.collections(found)), "points": sum(c.points for c in found.collections),
+            "collections": dg.MetadataValue.md(presentation.collections(found)), "points": sum(c.points for c in found.collections),
             "retired_points": sum(c.retired for c in found.collections), "orphans": list(found.orphans),
             "orphan_aliases": list(found.orphan_aliases), "scratch_deleted": list(found.deleted), "problems": problems,
         },
@@ -219,6 +219,6 @@ def dagster_history(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         metadata={
             "before": done.before.isoformat(), "runs_deleted": done.runs, "runs_kept_for_their_assets": done.kept,
             "more_to_delete": done.left, "ticks_purged_for": done.instigators,
-            "problems": dg.MetadataValue.md(report.bullets(done.problems)),
+            "problems": dg.MetadataValue.md(markdown.bullets(done.problems)),
         }
     )  # fmt: skip

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from knowledge.database import Connection
-from orchestration.maintenance import report, sequences
+from orchestration.maintenance import markdown, sequences
 from orchestration.maintenance.session import facts
 from zhiyun.settings import MaintenanceSettings
 
@@ -115,7 +115,7 @@ def _idle(connection: Connection, settings: MaintenanceSettings, figures: dict[s
             _level(seconds, limit * _ERROR_IDLE),
             "idle transaction",
             f"process {pid} ({application}, role {role}, database {database})",
-            f"it has done nothing for {report.duration(seconds)}; vacuum and concurrent index builds wait for it",
+            f"it has done nothing for {markdown.duration(seconds)}; vacuum and concurrent index builds wait for it",
             f"SELECT pg_terminate_backend({pid}); and see idle_in_transaction_session_timeout",
         )
         for pid, application, role, database, seconds in rows
@@ -132,7 +132,7 @@ def _prepared(connection: Connection, settings: MaintenanceSettings, figures: di
     return [
         Finding(
             _level(seconds, limit * _ERROR_IDLE), "prepared transaction", f"{gid} in {database}",
-            f"it was prepared {report.duration(seconds)} ago, and nobody has decided", f"ROLLBACK PREPARED '{gid}'; or COMMIT",
+            f"it was prepared {markdown.duration(seconds)} ago, and nobody has decided", f"ROLLBACK PREPARED '{gid}'; or COMMIT",
         )
         for gid, database, seconds in rows
         if seconds >= limit
@@ -158,7 +158,7 @@ def _blocked(connection: Connection, settings: MaintenanceSettings, figures: dic
             _level(seconds, limit * _ERROR_BLOCKED),
             "blocked statement",
             f"process {pid} ({application}, role {role})",
-            f"it has waited for {report.duration(seconds)}{f' at {table}' if table else ''} behind "
+            f"it has waited for {markdown.duration(seconds)}{f' at {table}' if table else ''} behind "
             f"{', '.join(_who(connection, blocker) for blocker in blockers) or 'nobody any more'}",
             f"SELECT pg_cancel_backend({blockers[0]});" if blockers else "",
         )
@@ -175,7 +175,7 @@ def _who(connection: Connection, pid: int) -> str:
     ).fetchone()
     if row is None:
         return f"process {pid}"
-    since = f", its transaction open for {report.duration(row[2])}" if row[2] is not None else ""
+    since = f", its transaction open for {markdown.duration(row[2])}" if row[2] is not None else ""
     return f"process {pid} ({row[0]}, {row[1]}{since})"
 
 
@@ -197,7 +197,7 @@ def _slots(connection: Connection, settings: MaintenanceSettings, figures: dict[
             detail = f"the log that its reader needs is {'gone' if status == 'lost' else 'about to go'}"
             found.append(Finding("error", "replication slot", name, detail, drop))
         elif not active and (kept or 0) >= settings.slot_mb * _MIB:
-            detail = f"nobody reads it, and it keeps {report.size(kept)} of log on the disk"
+            detail = f"nobody reads it, and it keeps {markdown.size(kept)} of log on the disk"
             found.append(Finding("warning", "replication slot", name, detail, drop))
     return found
 

@@ -8,9 +8,10 @@ import psycopg
 
 from console.doctor.kinds import Finding, Kind
 from knowledge.database import Connection
-from orchestration.maintenance import health, statements
-from orchestration.maintenance.report import duration
+from orchestration.maintenance import health
+from orchestration.maintenance.markdown import duration
 from orchestration.maintenance.session import facts
+from orchestration.maintenance.statements import figures
 from zhiyun.settings import MaintenanceSettings, load
 
 _LONG_SECONDS = 5.0
@@ -87,13 +88,13 @@ def slow(connection: Connection) -> Iterator[Finding]:
     for pid, who, seconds, text in rows:
         yield LONG(pid=pid, who=who, seconds=duration(seconds), text=_short(text))
     can = facts(connection)
-    reason = statements.missing(connection, can)
+    reason = figures.missing(connection, can)
     if reason:
         yield NO_STATEMENTS(reason=reason)
         return
     limit = load(MaintenanceSettings).slow_query_ms
     try:
-        slowest = statements.slowest(connection, can, limit, _OFTEN, _SHOWN)
+        slowest = figures.slowest(connection, can, limit, _OFTEN, _SHOWN)
     except psycopg.Error as error:  # the extension is older than its server
         yield NO_STATEMENTS(reason=error.diag.message_primary or error)
         return
@@ -103,5 +104,5 @@ def slow(connection: Connection) -> Iterator[Finding]:
 
 def _short(text: str) -> str:
     """The statement without its values, on one line."""
-    line = statements.normalised(text)
+    line = figures.normalised(text)
     return line if len(line) <= 160 else line[:159] + "…"

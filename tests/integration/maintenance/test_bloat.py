@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from embedded import postgres
-from orchestration.maintenance import bloat
-from orchestration.maintenance.catalog import read_indexes
+from orchestration.maintenance.indexes import bloat
+from orchestration.maintenance.indexes.catalog import read_indexes
 from orchestration.maintenance.session import facts, one
 from tests.integration.maintenance.conftest import Site
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orchestration.maintenance.index_report import IndexReport, index_report
+from orchestration.maintenance.indexes.report import IndexReport, index_report
 from tests.integration.maintenance.conftest import Site
 from zhiyun.settings import MaintenanceSettings
 

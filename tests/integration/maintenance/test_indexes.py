@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from orchestration.maintenance.indexes import IndexMaintenance, index_maintenance
+from orchestration.maintenance.indexes.rebuild import IndexMaintenance, index_maintenance
 from orchestration.maintenance.session import one
 from tests.conftest import REPOSITORY
 from tests.integration.maintenance.conftest import Site
@@ -158,7 +158,7 @@ def test_a_process_killed_in_the_middle_leaves_what_the_next_run_drops(
     code = (
         "import sys\n"
         "from orchestration.maintenance.session import session\n"
-        "from orchestration.maintenance.indexes import index_maintenance\n"
+        "from orchestration.maintenance.indexes.rebuild import index_maintenance\n"
         "from zhiyun.settings import MaintenanceSettings\n"
         "with session(sys.argv[1], lock_timeout=1) as connection:\n"
         "    settings = MaintenanceSettings(index_min_mb=0.2, snapshot_timeout=60)\n"

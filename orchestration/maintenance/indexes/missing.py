@@ -10,8 +10,8 @@ import psycopg
 from psycopg import sql
 
 from knowledge.database import Connection
-from orchestration.maintenance.catalog import Index
-from orchestration.maintenance.duplicates import Finding
+from orchestration.maintenance.indexes.catalog import Index
+from orchestration.maintenance.indexes.duplicates import Finding
 from orchestration.maintenance.session import Facts
 
 _OFTEN = 100  # scans since statistics began: fewer may be a dump, or a person

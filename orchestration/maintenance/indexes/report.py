@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from knowledge.database import Connection
-from orchestration.maintenance import baselines
-from orchestration.maintenance.catalog import Index, read_indexes
-from orchestration.maintenance.declared import DECLARED, Declared, create_declared, parse
-from orchestration.maintenance.duplicates import Finding, drop_ddl, duplicates
-from orchestration.maintenance.missing import foreign_keys, sequential_scans, served_keys
+from orchestration.maintenance.indexes import baselines
+from orchestration.maintenance.indexes.catalog import Index, read_indexes
+from orchestration.maintenance.indexes.declared import DECLARED, Declared, create_declared, parse
+from orchestration.maintenance.indexes.duplicates import Finding, drop_ddl, duplicates
+from orchestration.maintenance.indexes.missing import foreign_keys, sequential_scans, served_keys
 from orchestration.maintenance.session import Say, Stop, facts, never, one, require, silent
 from zhiyun.settings import MaintenanceSettings
 

@@ -13,7 +13,7 @@ import psycopg
 from psycopg import sql
 
 from knowledge.database import Connection
-from orchestration.maintenance.catalog import Index
+from orchestration.maintenance.indexes.catalog import Index
 from orchestration.maintenance.session import (
     Say,
     Stop,

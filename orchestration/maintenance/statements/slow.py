@@ -9,9 +9,9 @@ from typing import LiteralString, cast
 import psycopg
 
 from knowledge.database import Connection
-from orchestration.maintenance import statements
 from orchestration.maintenance.session import Facts, Say, Stop, facts, never, require, silent
-from orchestration.maintenance.statements import Counters, Snapshot
+from orchestration.maintenance.statements import figures as statements
+from orchestration.maintenance.statements.figures import Counters, Snapshot
 from zhiyun.settings import MaintenanceSettings
 
 _SHOWN = 20

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from orchestration.maintenance.collections import CollectionMaintenance
 from orchestration.maintenance.health import DatabaseHealth
-from orchestration.maintenance.index_report import IndexReport
-from orchestration.maintenance.indexes import IndexMaintenance
-from orchestration.maintenance.queries import SlowQueries
-from orchestration.maintenance.report import code, duration, percent, size, table
+from orchestration.maintenance.indexes.rebuild import IndexMaintenance
+from orchestration.maintenance.indexes.report import IndexReport
+from orchestration.maintenance.markdown import code, duration, percent, size, table
+from orchestration.maintenance.statements.slow import SlowQueries
 from orchestration.maintenance.vacuum import Vacuumed
 
 

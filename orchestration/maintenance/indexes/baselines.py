@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from knowledge.database import Connection
-from orchestration.maintenance.bloat import Bloat
-from orchestration.maintenance.catalog import Index
+from orchestration.maintenance.indexes.bloat import Bloat
+from orchestration.maintenance.indexes.catalog import Index
 
 Source: TypeAlias = Literal["rebuilt", "measured", "estimated", "first seen"]
 

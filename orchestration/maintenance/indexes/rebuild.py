@@ -14,10 +14,10 @@ import psycopg
 from psycopg import sql
 
 from knowledge.database import Connection
-from orchestration.maintenance import baselines, bloat
-from orchestration.maintenance.catalog import Index, read_indexes
-from orchestration.maintenance.damage import Checked, check
-from orchestration.maintenance.leftovers import Invalid, drop_leftovers
+from orchestration.maintenance.indexes import baselines, bloat
+from orchestration.maintenance.indexes.catalog import Index, read_indexes
+from orchestration.maintenance.indexes.damage import Checked, check
+from orchestration.maintenance.indexes.leftovers import Invalid, drop_leftovers
 from orchestration.maintenance.session import (
     Budget,
     Facts,

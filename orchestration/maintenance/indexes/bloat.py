@@ -15,7 +15,7 @@ from typing import LiteralString
 from psycopg import sql
 
 from knowledge.database import Connection
-from orchestration.maintenance.catalog import Index
+from orchestration.maintenance.indexes.catalog import Index
 from orchestration.maintenance.session import Facts
 
 _PAGE_OVERHEAD = 24 + 16  # bytes: a page's header, and what a B-tree keeps at its end

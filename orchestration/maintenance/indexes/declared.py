@@ -12,8 +12,8 @@ import psycopg
 from psycopg import sql
 
 from knowledge.database import Connection
-from orchestration.maintenance.catalog import Index, read_indexes
-from orchestration.maintenance.leftovers import drop
+from orchestration.maintenance.indexes.catalog import Index, read_indexes
+from orchestration.maintenance.indexes.leftovers import drop
 from orchestration.maintenance.session import (
     Budget,
     Facts,

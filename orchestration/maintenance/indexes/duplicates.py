@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import groupby
 
-from orchestration.maintenance.catalog import Index
+from orchestration.maintenance.indexes.catalog import Index
 
 
 @dataclass(frozen=True, slots=True)

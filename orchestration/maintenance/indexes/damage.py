@@ -8,8 +8,8 @@ import psycopg
 from psycopg import errors, sql
 
 from knowledge.database import Connection
-from orchestration.maintenance import baselines
-from orchestration.maintenance.catalog import Index
+from orchestration.maintenance.indexes import baselines
+from orchestration.maintenance.indexes.catalog import Index
 from orchestration.maintenance.session import Budget, Facts, Stop, Stopped, never, one, reason, run
 
 
