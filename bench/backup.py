@@ -25,8 +25,8 @@ from psycopg import sql
 from bench import messages
 from bench.results import Row
 from bench.services import environment, s3_server
-from embedded import ports, postgres
-from embedded.processes import running
+from embedded.services import ports, postgres
+from embedded.services.processes import running
 from migrations.__main__ import upgrade
 from zhiyun.postgresql import client_programs, connection
 

@@ -22,8 +22,8 @@ from time import perf_counter, sleep
 import psycopg
 
 from bench.results import Row
-from embedded import ports, postgres
-from embedded.processes import running
+from embedded.services import ports, postgres
+from embedded.services.processes import running
 from knowledge.database import Connection
 from migrations.__main__ import upgrade
 from orchestration.maintenance.health import database_health

@@ -8,8 +8,8 @@ from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from embedded import ports, postgres, probes
-from embedded.processes import Service, running
+from embedded.services import ports, postgres, probes
+from embedded.services.processes import Service, running
 from migrations.__main__ import upgrade
 
 REPOSITORY = Path(__file__).parents[1]

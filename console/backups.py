@@ -253,10 +253,10 @@ def _told(run: Run) -> Run:
     """The command, with what a person can act on as one sentence on stderr and exit status 1."""
 
     def told(chosen: argparse.Namespace) -> int:
-        from embedded.account import AccountError
         from embedded.attach import NotAttached
         from embedded.layout import HomeUnusable
-        from embedded.processes import ServiceFailed
+        from embedded.services.account import AccountError
+        from embedded.services.processes import ServiceFailed
         from orchestration.backups.making.steps import EXPECTED
 
         expected = (*EXPECTED, NotAttached, AccountError, HomeUnusable, ServiceFailed)

@@ -7,12 +7,12 @@ import os
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
-from embedded import ports, postgres, probes
+from embedded.definitions import Addresses, Ports, vector_store
 from embedded.layout import AlreadyRunning, Layout
-from embedded.passwords import passwords
-from embedded.processes import running
-from embedded.redis import Redis, find_binary
-from embedded.services import Addresses, Ports, vector_store
+from embedded.services import ports, postgres, probes
+from embedded.services.passwords import passwords
+from embedded.services.processes import running
+from embedded.services.redis import Redis, find_binary
 
 
 class NotAttached(RuntimeError):

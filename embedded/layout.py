@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from embedded.processes import Identity
+from embedded.services.processes import Identity
 
 _LEAST_FREE_MB = 200
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-from embedded.processes import listens
+from embedded.services.processes import listens
 
 JOB = "ingestion"
 _LOCATION = "zhiyun"

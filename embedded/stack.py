@@ -14,11 +14,21 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from embedded import postgres, redis
-from embedded.account import AccountError
+from embedded.definitions import (
+    Addresses,
+    Ports,
+    choose_ports,
+    environment,
+    note_storage_version,
+    prepare_dagster_home,
+    services,
+)
 from embedded.layout import AlreadyRunning, HomeUnusable, Layout
-from embedded.ports import Claims, PortTaken
-from embedded.processes import (
+from embedded.runs import DagsterUnreachable, Outcome, Runs, ingest, told_of
+from embedded.services import postgres, redis
+from embedded.services.account import AccountError
+from embedded.services.ports import Claims, PortTaken
+from embedded.services.processes import (
     Identity,
     Service,
     ServiceFailed,
@@ -27,16 +37,6 @@ from embedded.processes import (
     listens,
     session_members,
     stop_left_over,
-)
-from embedded.runs import DagsterUnreachable, Outcome, Runs, ingest, told_of
-from embedded.services import (
-    Addresses,
-    Ports,
-    choose_ports,
-    environment,
-    note_storage_version,
-    prepare_dagster_home,
-    services,
 )
 from embedded.starvation import STARVED, is_starved
 from embedded.supervisor import Supervisor

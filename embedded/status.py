@@ -12,11 +12,11 @@ from typing import Any
 
 import httpx
 
-from embedded import probes
 from embedded.layout import Layout
-from embedded.passwords import passwords
-from embedded.processes import Identity, listens, session_members, stop_left_over
-from embedded.redis import Redis, find_binary
+from embedded.services import probes
+from embedded.services.passwords import passwords
+from embedded.services.processes import Identity, listens, session_members, stop_left_over
+from embedded.services.redis import Redis, find_binary
 
 HEALTHY, UNHEALTHY, NOT_RUNNING = 0, 1, 3
 

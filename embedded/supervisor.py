@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from embedded.processes import (
+from embedded.services.processes import (
     Identity,
     Service,
     ServiceFailed,

@@ -7,8 +7,8 @@ import json
 from datetime import datetime
 from pathlib import Path
 
+from embedded.definitions import Addresses
 from embedded.layout import Layout
-from embedded.services import Addresses
 
 EXAMPLE_QUESTION = "发票怎么开？"
 

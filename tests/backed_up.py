@@ -14,7 +14,7 @@ import psycopg
 import pytest
 from psycopg import conninfo
 
-from embedded import postgres
+from embedded.services import postgres
 from orchestration.backups.installation import Installation, installation
 from orchestration.backups.vectors.node import Node
 from tests.conftest import migrate

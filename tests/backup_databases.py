@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from embedded import postgres
+from embedded.services import postgres
 from orchestration.backups.database.dump import Dump
 from orchestration.backups.recovery_point import Blob, Database
 from zhiyun.postgresql import Programs

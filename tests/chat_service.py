@@ -19,7 +19,7 @@ from urllib.parse import urlsplit, urlunsplit
 import httpx
 import pytest
 
-from embedded import ports
+from embedded.services import ports
 from tests.llm_standin import Standin
 from tests.llm_standin import running as running_standin
 from tests.tcp_switch import Switch, switch

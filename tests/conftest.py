@@ -16,8 +16,8 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from embedded import ports, postgres, redis
-from embedded.processes import Service, running
+from embedded.services import ports, postgres, redis
+from embedded.services.processes import Service, running
 from zhiyun.settings import S3Settings
 
 # What CI says of a commit must not depend on chance; on a developer's machine each run tries other examples.

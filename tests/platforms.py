@@ -18,7 +18,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from embedded.postgres import Cluster
+from embedded.services.postgres import Cluster
 from knowledge.models import registry
 from knowledge.releases.collection import Collections
 from orchestration.backups.installation import Installation, installation

@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 
 from embedded.layout import Layout
-from embedded.processes import runs, session_members
+from embedded.services.processes import runs, session_members
 from zhiyun.settings import ALL, variable_name
 
 REPOSITORY = Path(__file__).parents[1]

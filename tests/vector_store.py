@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 from qdrant_client import QdrantClient
 
-from embedded import ports
+from embedded.services import ports
 
 REPOSITORY = Path(__file__).parents[1]
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from embedded.attach import last_known
 from embedded.layout import Layout
-from embedded.ports import reachable
+from embedded.services.ports import reachable
 from zhiyun.settings import (
     DatabaseSettings,
     LogSettings,

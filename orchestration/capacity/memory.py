@@ -58,7 +58,7 @@ def _runs(process: Process, *modules: str) -> bool:
 _SERVICES: dict[str, Callable[[Process], bool]] = {
     "web": lambda process: _runs(process, "serving"),
     "worker": lambda process: _runs(process, "dagster", "dagster._daemon", "dagster-daemon"),
-    "redis": lambda process: process.name.startswith(("redis-server", "valkey-server")) or _runs(process, "embedded.redis"),
+    "redis": lambda process: process.name.startswith(("redis-server", "valkey-server")) or _runs(process, "embedded.services.redis"),
     "postgres": lambda process: process.name in ("postgres", "postmaster"),
     "qdrant": lambda process: process.name == "qdrant" or _runs(process, "embedded.qdrant"),
 }  # fmt: skip

@@ -19,7 +19,7 @@ import yaml
 from prometheus_client import CollectorRegistry, generate_latest
 from psycopg.types.json import Json
 
-from embedded import ports, postgres
+from embedded.services import ports, postgres
 from serving.operations.capacity_figures import capacity_figures
 from serving.operations.dagster_figures import dagster_figures
 from tests.chat_service import REPOSITORY, Published, running_chat, until

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from embedded.attach import environment as reached
-from embedded.services import Ports
+from embedded.definitions import Ports
 from tests.stack import REPOSITORY, Stack
 from zhiyun.settings import S3Settings
 

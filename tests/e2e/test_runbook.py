@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from embedded import ports
+from embedded.services import ports
 from tests.runbook_page import PAGES, REPOSITORY, Commands, commands
 from tests.stack import Stack, environment
 

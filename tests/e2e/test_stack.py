@@ -18,8 +18,8 @@ import psutil
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
-from embedded import ports
-from embedded.processes import runs, session_members
+from embedded.services import ports
+from embedded.services.processes import runs, session_members
 from tests.browser import BROWSER_ARGUMENTS, find_browser
 from tests.stack import Stack, environment
 

@@ -11,8 +11,8 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from embedded import ports, postgres
-from embedded.processes import running
+from embedded.services import ports, postgres
+from embedded.services.processes import running
 from tests.backup_databases import Server
 from tests.knowledge_base import KnowledgeBase
 from zhiyun.postgresql import OLDEST, client_programs, servers

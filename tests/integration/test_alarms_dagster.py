@@ -16,7 +16,7 @@ import psutil
 import pytest
 from psycopg import connect
 
-from embedded import ports, postgres, probes
+from embedded.services import ports, postgres, probes
 from serving.operations.dagster_figures import dagster_figures
 from tests.chat_service import until
 from tests.conftest import REPOSITORY

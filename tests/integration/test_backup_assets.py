@@ -12,7 +12,7 @@ import dagster as dg
 import psycopg
 import pytest
 
-from embedded.postgres import Cluster
+from embedded.services.postgres import Cluster
 from knowledge.database import AnotherWriter, connect, writer
 from objects.folder import FolderObjects
 from orchestration.backups.points import catalogue

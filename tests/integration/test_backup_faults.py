@@ -18,7 +18,7 @@ import pytest
 from psycopg import sql
 from qdrant_client import models
 
-from embedded import postgres
+from embedded.services import postgres
 from knowledge.database import AnotherWriter, DatabaseUnavailable, connect, writer
 from objects.s3 import S3Objects
 from objects.store import ObjectStoreError

@@ -26,8 +26,8 @@ import psutil
 import psycopg
 import pytest
 
-from embedded import ports, postgres
-from embedded.processes import Service, running
+from embedded.services import ports, postgres
+from embedded.services.processes import Service, running
 from objects import s3_uploads, unfinished
 from objects.store import ObjectStore
 from orchestration.backups.files.inventory import entries

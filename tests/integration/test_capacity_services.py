@@ -11,8 +11,8 @@ import pytest
 import redis as redis_client
 from psycopg import sql
 
-from embedded import ports, postgres
-from embedded.processes import running
+from embedded.services import ports, postgres
+from embedded.services.processes import running
 from knowledge.database import connect
 from objects.places import Place, open_store
 from orchestration.capacity import connections, memory, samples, sizes

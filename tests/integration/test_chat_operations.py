@@ -14,7 +14,7 @@ import httpx
 import psutil
 import pytest
 
-from embedded import ports
+from embedded.services import ports
 from tests.chat_service import REPOSITORY, Chat, Published, running_chat, until
 
 pytest_plugins = ("tests.chat_service",)

@@ -15,9 +15,9 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from embedded import postgres
-from embedded.ports import free_port
-from embedded.processes import running
+from embedded.services import postgres
+from embedded.services.ports import free_port
+from embedded.services.processes import running
 from tests.chat_service import at_port
 from tests.diagnosed import DEAD, found, told
 from tests.tcp_switch import switch

@@ -21,8 +21,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from qdrant_client import QdrantClient, models
 
-from embedded import ports, processes
-from embedded import redis as embedded_redis
+from embedded.services import ports, processes
+from embedded.services import redis as embedded_redis
 from tests.chat_service import Published, at_port
 from tests.diagnosed import DEAD, found, told
 from tests.llm_standin import Standin

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from embedded import ports
-from embedded.services import choose_ports
+from embedded.definitions import choose_ports
+from embedded.services import ports
 
 
 @pytest.fixture

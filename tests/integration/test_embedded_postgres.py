@@ -13,8 +13,8 @@ import psutil
 import psycopg
 import pytest
 
-from embedded import ports, postgres
-from embedded.processes import ServiceFailed, last_lines, running
+from embedded.services import ports, postgres
+from embedded.services.processes import ServiceFailed, last_lines, running
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -131,7 +131,7 @@ def test_it_runs_for_a_user_who_is_not_root(tmp_path: Path) -> None:
     home.mkdir()
     os.chown(home, 65534, 65534)
     code = (
-        "import sys; from pathlib import Path; from embedded import ports, postgres; from embedded.processes import running\n"
+        "import sys; from pathlib import Path; from embedded.services import ports, postgres; from embedded.services.processes import running\n"
         "cluster = postgres.prepare(Path(sys.argv[1]), ports.free_port())\n"
         "with running(cluster.service(durable=False), Path(sys.argv[1]) / 'log'): print('ready', end='')\n"
     )

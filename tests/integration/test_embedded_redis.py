@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import redis as client
 
-from embedded import ports, redis
-from embedded.processes import running
+from embedded.services import ports, redis
+from embedded.services.processes import running
 
 
 def test_it_keeps_its_data_over_a_restart(tmp_path: Path) -> None:

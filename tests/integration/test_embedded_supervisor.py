@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from embedded.processes import Identity, Service, ServiceFailed, runs, session_members
+from embedded.services.processes import Identity, Service, ServiceFailed, runs, session_members
 from embedded.supervisor import Supervisor
 
 
@@ -127,7 +127,7 @@ async def test_a_second_signal_does_not_wait(tmp_path: Path) -> None:
 @pytest.mark.parametrize("ignored", [(), (signal.SIGINT, signal.SIGTERM)])
 def test_children_end_with_a_supervisor_that_is_killed(tmp_path: Path, ignored: tuple[signal.Signals, ...]) -> None:
     code = (
-        "import asyncio, sys; from pathlib import Path; from embedded.processes import Service; "
+        "import asyncio, sys; from pathlib import Path; from embedded.services.processes import Service; "
         "from embedded.supervisor import Supervisor\n"
         "async def main():\n"
         "    service = Service(name='child', command=[sys.executable, '-c', 'import time; time.sleep(600)'])\n"

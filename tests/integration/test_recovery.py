@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from embedded import postgres
+from embedded.services import postgres
 from knowledge.database import Connection, connect
 from knowledge.models import registry
 from knowledge.models.embedding import Embedder

@@ -14,8 +14,8 @@ import psutil
 
 from console.doctor.kinds import Finding, Kind
 from console.doctor.site import Site, attempt
-from embedded.ports import is_free, reachable
-from embedded.processes import last_lines, session_members
+from embedded.services.ports import is_free, reachable
+from embedded.services.processes import last_lines, session_members
 from embedded.status import status
 from zhiyun.settings import ServingSettings, StackSettings, load
 

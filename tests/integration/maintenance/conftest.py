@@ -11,8 +11,8 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from embedded import ports, postgres
-from embedded.processes import running
+from embedded.services import ports, postgres
+from embedded.services.processes import running
 from knowledge.database import Connection
 from migrations.__main__ import upgrade
 from orchestration.maintenance.session import session

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from embedded import postgres
+from embedded.services import postgres
 from orchestration.maintenance.indexes import bloat
 from orchestration.maintenance.indexes.catalog import read_indexes
 from orchestration.maintenance.session import facts, one

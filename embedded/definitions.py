@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from embedded import ports, postgres, probes, redis
 from embedded.layout import Layout
-from embedded.processes import Service
+from embedded.services import ports, postgres, probes, redis
+from embedded.services.processes import Service
 from zhiyun.settings import EmbeddingSettings, ServingSettings, StackSettings, load
 
 REPOSITORY = Path(__file__).parents[1]

@@ -1,6 +1,6 @@
 """Redis on this machine: the system's redis-server or valkey-server, else a packaged one, else a stand-in in Python.
 
-Run as a program (`python -m embedded.redis --port 6379`) it is the stand-in, which keeps nothing on disk.
+Run as a program (`python -m embedded.services.redis --port 6379`) it is the stand-in, which keeps nothing on disk.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from pathlib import Path
 
 import redis
 
-from embedded.passwords import passwords
-from embedded.processes import Service
+from embedded.services.passwords import passwords
+from embedded.services.processes import Service
 
 # Operators' manual: Redis may use 2 GB. Only keys that have a time to live are given up when it is full.
 _CONFIGURATION = """\
@@ -64,8 +64,8 @@ class Redis:
     def service(self) -> Service:
         """The server as a child process."""
         if self.binary is None:
-            command = [sys.executable, "-m", "embedded.redis", "--port", str(self.port)]
-            return Service(name="redis", command=command, ready=self.answers, folder=Path(__file__).parents[1])
+            command = [sys.executable, "-m", "embedded.services.redis", "--port", str(self.port)]
+            return Service(name="redis", command=command, ready=self.answers, folder=Path(__file__).parents[2])
         return Service(
             name="redis",
             command=[str(self.binary), str(self._configure())],
@@ -145,7 +145,7 @@ def serve_stand_in(port: int) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(
-        prog="python -m embedded.redis", description="A Redis stand-in that keeps nothing."
+        prog="python -m embedded.services.redis", description="A Redis stand-in that keeps nothing."
     )
     parser.add_argument("--port", type=int, required=True)
     serve_stand_in(parser.parse_args().port)

@@ -15,9 +15,9 @@ import psutil
 import psycopg
 from psycopg import sql
 
-from embedded.account import Account, find_account
-from embedded.passwords import passwords
-from embedded.processes import Service, ServiceFailed, child_environment, runs, stop_processes
+from embedded.services.account import Account, find_account
+from embedded.services.passwords import passwords
+from embedded.services.processes import Service, ServiceFailed, child_environment, runs, stop_processes
 from zhiyun.postgresql import OLDEST, Binaries, configured, servers
 
 DATABASES = ("zhiyun", "dagster")
