@@ -6,7 +6,7 @@ import numpy as np
 import qdrant_edge as edge
 
 from embedded.qdrant.errors import bad_request
-from embedded.qdrant.validate import EngineVector, SparseObject
+from embedded.qdrant.settings.validate import EngineVector, SparseObject
 
 
 def recommended(positives: list[Any], negatives: list[Any]) -> EngineVector | SparseObject:

@@ -7,15 +7,21 @@ from typing import Any
 import msgspec
 import qdrant_edge as edge
 
-from embedded.qdrant import indexes
 from embedded.qdrant.collection import Collection, CollectionRecord
-from embedded.qdrant.config import creation
 from embedded.qdrant.engine import guarded
 from embedded.qdrant.errors import bad_request
 from embedded.qdrant.http import Request
 from embedded.qdrant.modifiers import modifiers, set_modifiers
 from embedded.qdrant.optimizing import Optimizer
-from embedded.qdrant.schema import CreateCollection, CreateVector, UpdateCollection, with_vector, without_vector
+from embedded.qdrant.settings import indexes
+from embedded.qdrant.settings.config import creation
+from embedded.qdrant.settings.schema import (
+    CreateCollection,
+    CreateVector,
+    UpdateCollection,
+    with_vector,
+    without_vector,
+)
 from embedded.qdrant.store import Store
 
 Object = dict[str, Any]

@@ -5,10 +5,10 @@ from typing import Any
 
 import qdrant_edge as edge
 
-from embedded.qdrant.config import CollectionConfig
-from embedded.qdrant.convert import fields, geo_point, number, text, to_condition
 from embedded.qdrant.errors import bad_request
-from embedded.qdrant.validate import shortened
+from embedded.qdrant.settings.config import CollectionConfig
+from embedded.qdrant.settings.convert import fields, geo_point, number, text, to_condition
+from embedded.qdrant.settings.validate import shortened
 
 Object = dict[str, Any]
 MAX_FORMULA_DEPTH = 32

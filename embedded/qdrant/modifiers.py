@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
-from embedded.qdrant.config import CollectionConfig
 from embedded.qdrant.errors import service_error
+from embedded.qdrant.settings.config import CollectionConfig
 
 Object = dict[str, Any]
 

@@ -12,11 +12,11 @@ import msgspec
 import qdrant_edge as edge
 
 from embedded.qdrant.collection import Collection
-from embedded.qdrant.config import CollectionConfig
-from embedded.qdrant.convert import to_filter
 from embedded.qdrant.engine import guarded
 from embedded.qdrant.errors import ApiError, bad_request, invalid, not_built
-from embedded.qdrant.validate import (
+from embedded.qdrant.settings.config import CollectionConfig
+from embedded.qdrant.settings.convert import to_filter
+from embedded.qdrant.settings.validate import (
     InvalidVector,
     PointId,
     WireVector,

@@ -19,9 +19,9 @@ import msgspec
 
 from embedded.qdrant import worker
 from embedded.qdrant.collection import Collection, JournalFull
-from embedded.qdrant.config import CollectionConfig
 from embedded.qdrant.engine import EnginePanic
 from embedded.qdrant.errors import ApiError
+from embedded.qdrant.settings.config import CollectionConfig
 from embedded.qdrant.store import Store
 
 Object = dict[str, Any]

@@ -8,7 +8,6 @@ from msgspec import Meta
 
 from embedded.qdrant import results
 from embedded.qdrant.collection import Collection
-from embedded.qdrant.convert import to_filter, to_payload_selector, to_vector_selector
 from embedded.qdrant.errors import bad_request, not_built, not_found
 from embedded.qdrant.http import Request
 from embedded.qdrant.operations import (
@@ -24,8 +23,9 @@ from embedded.qdrant.operations import (
 )
 from embedded.qdrant.queries import Limit
 from embedded.qdrant.scoring import to_order_by
+from embedded.qdrant.settings.convert import to_filter, to_payload_selector, to_vector_selector
+from embedded.qdrant.settings.validate import MAX_ID_DIGITS, point_id, point_ids
 from embedded.qdrant.store import Store
-from embedded.qdrant.validate import MAX_ID_DIGITS, point_id, point_ids
 
 Object = dict[str, Any]
 

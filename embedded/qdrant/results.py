@@ -6,7 +6,7 @@ from typing import Any
 
 import qdrant_edge as edge
 
-from embedded.qdrant.config import DEFAULT_VECTOR
+from embedded.qdrant.settings.config import DEFAULT_VECTOR
 
 Object = dict[str, Any]
 

@@ -7,11 +7,11 @@ from typing import Any, Literal
 import qdrant_edge as edge
 
 from embedded.qdrant.averages import recommended
-from embedded.qdrant.convert import fields, integer, number, text
 from embedded.qdrant.diversity import Diversify
 from embedded.qdrant.errors import ApiError, bad_request, invalid
 from embedded.qdrant.formula import to_formula
-from embedded.qdrant.validate import shortened
+from embedded.qdrant.settings.convert import fields, integer, number, text
+from embedded.qdrant.settings.validate import shortened
 from embedded.qdrant.vector_inputs import VectorInputs
 
 Object = dict[str, Any]

@@ -19,9 +19,9 @@ from embedded.qdrant.errors import ApiError, bad_request, from_os
 from embedded.qdrant.files import require_room
 from embedded.qdrant.http import Accepted, Download, Request
 from embedded.qdrant.optimizing import Optimizer
+from embedded.qdrant.settings.validate import collection_name
 from embedded.qdrant.snapshot_files import SUFFIX, SnapshotFolder, fetch, local_path, recorded_checksum, sha256_of
 from embedded.qdrant.store import Store
-from embedded.qdrant.validate import collection_name
 
 Object = dict[str, Any]
 log = logging.getLogger(__name__)

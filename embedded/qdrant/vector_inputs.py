@@ -9,8 +9,8 @@ import qdrant_edge as edge
 
 from embedded.qdrant.collection import Collection
 from embedded.qdrant.errors import bad_request, not_built
-from embedded.qdrant.inference import embedded
-from embedded.qdrant.validate import EngineVector, PointId, SparseObject, point_id, vector, vector_name
+from embedded.qdrant.settings.inference import embedded
+from embedded.qdrant.settings.validate import EngineVector, PointId, SparseObject, point_id, vector, vector_name
 
 Find = Callable[[str], Collection]
 """Gives a collection by its name or alias; raises ApiError where there is none."""

@@ -17,9 +17,9 @@ from typing import Literal
 import msgspec
 import qdrant_edge as edge
 
-from embedded.qdrant.config import CollectionConfig
 from embedded.qdrant.engine import EnginePanic, guarded
 from embedded.qdrant.errors import ApiError, disk_full
+from embedded.qdrant.settings.config import CollectionConfig
 
 Task = Literal["optimize", "check"]
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from embedded.qdrant.archives import FORMAT, Description, pack, unpack
-from embedded.qdrant.config import CollectionConfig
 from embedded.qdrant.errors import ApiError
+from embedded.qdrant.settings.config import CollectionConfig
 
 
 @pytest.fixture

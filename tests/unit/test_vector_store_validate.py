@@ -15,16 +15,16 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from embedded.qdrant import validate
 from embedded.qdrant.collection import Collection, CollectionRecord, create_shard
-from embedded.qdrant.config import CollectionConfig, SparseParams, VectorParams
-from embedded.qdrant.convert import to_filter, to_payload_selector
 from embedded.qdrant.errors import ApiError
 from embedded.qdrant.formula import to_formula
 from embedded.qdrant.operations import from_batch
 from embedded.qdrant.queries import Query, QueryBody
 from embedded.qdrant.results import short_floats
-from embedded.qdrant.schema import CreateCollection
+from embedded.qdrant.settings import validate
+from embedded.qdrant.settings.config import CollectionConfig, SparseParams, VectorParams
+from embedded.qdrant.settings.convert import to_filter, to_payload_selector
+from embedded.qdrant.settings.schema import CreateCollection
 
 CONFIG = CollectionConfig(
     vectors={"dense": VectorParams(2, "Cosine"), "": VectorParams(1, "Dot")},

@@ -6,9 +6,9 @@ from typing import Any, TypeVar
 import msgspec
 import qdrant_edge as edge
 
-from embedded.qdrant.config import CollectionConfig
 from embedded.qdrant.errors import ApiError, bad_request, invalid
-from embedded.qdrant.validate import MAX_FILTER_DEPTH, point_ids, shortened, vector_name
+from embedded.qdrant.settings.config import CollectionConfig
+from embedded.qdrant.settings.validate import MAX_FILTER_DEPTH, point_ids, shortened, vector_name
 
 Object = dict[str, Any]
 Shape = TypeVar("Shape", bound=msgspec.Struct)

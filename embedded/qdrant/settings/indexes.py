@@ -5,11 +5,18 @@ from typing import Any
 
 import qdrant_edge as edge
 
-from embedded.qdrant.convert import fields, flag, integer, text
 from embedded.qdrant.errors import bad_request, invalid
-from embedded.qdrant.memory import MEMORY
-from embedded.qdrant.text_options import printed_stemmer, printed_stopwords, scoring, stemmer, stopwords, tokenizer
-from embedded.qdrant.validate import shortened
+from embedded.qdrant.settings.convert import fields, flag, integer, text
+from embedded.qdrant.settings.memory import MEMORY
+from embedded.qdrant.settings.text_options import (
+    printed_stemmer,
+    printed_stopwords,
+    scoring,
+    stemmer,
+    stopwords,
+    tokenizer,
+)
+from embedded.qdrant.settings.validate import shortened
 
 Object = dict[str, Any]
 Option = Callable[[Any, str], Any]

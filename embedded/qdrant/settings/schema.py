@@ -5,8 +5,9 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from embedded.qdrant import tuning
-from embedded.qdrant.config import (
+from embedded.qdrant.errors import ApiError, bad_request, invalid, not_built
+from embedded.qdrant.settings import tuning
+from embedded.qdrant.settings.config import (
     DEFAULT_VECTOR,
     MAX_SIZE,
     CollectionConfig,
@@ -17,10 +18,9 @@ from embedded.qdrant.config import (
     SparseParams,
     VectorParams,
 )
-from embedded.qdrant.errors import ApiError, bad_request, invalid, not_built
-from embedded.qdrant.memory import Memory, refuse_pinned
-from embedded.qdrant.quantization import changed as changed_quantization
-from embedded.qdrant.shapes import renamed, shaped, without_nulls
+from embedded.qdrant.settings.memory import Memory, refuse_pinned
+from embedded.qdrant.settings.quantization import changed as changed_quantization
+from embedded.qdrant.settings.shapes import renamed, shaped, without_nulls
 
 Object = dict[str, Any]
 MAX_VECTOR_NAME = 200

@@ -10,8 +10,8 @@ import msgspec
 import qdrant_edge as edge
 from msgspec import Meta
 
-from embedded.qdrant.memory import MEMORY, Memory
-from embedded.qdrant.shapes import renamed, shaped, without_nulls
+from embedded.qdrant.settings.memory import MEMORY, Memory
+from embedded.qdrant.settings.shapes import renamed, shaped, without_nulls
 
 Object = dict[str, Any]
 

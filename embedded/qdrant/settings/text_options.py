@@ -7,9 +7,9 @@ from typing import Any
 
 import qdrant_edge as edge
 
-from embedded.qdrant.convert import fields, text
 from embedded.qdrant.errors import bad_request
-from embedded.qdrant.validate import shortened
+from embedded.qdrant.settings.convert import fields, text
+from embedded.qdrant.settings.validate import shortened
 
 Object = dict[str, Any]
 

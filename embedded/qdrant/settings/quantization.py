@@ -9,8 +9,8 @@ import msgspec
 import qdrant_edge as edge
 from msgspec import Meta
 
-from embedded.qdrant.memory import MEMORY, Memory
-from embedded.qdrant.shapes import shaped
+from embedded.qdrant.settings.memory import MEMORY, Memory
+from embedded.qdrant.settings.shapes import shaped
 
 Object = dict[str, Any]
 EngineQuantization = (

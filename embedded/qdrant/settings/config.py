@@ -6,9 +6,9 @@ import msgspec
 import qdrant_edge as edge
 from msgspec import Meta
 
-from embedded.qdrant import tuning
-from embedded.qdrant.memory import MEMORY, Memory
-from embedded.qdrant.quantization import Quantization
+from embedded.qdrant.settings import tuning
+from embedded.qdrant.settings.memory import MEMORY, Memory
+from embedded.qdrant.settings.quantization import Quantization
 
 DEFAULT_VECTOR = ""
 MAX_SIZE = 65536

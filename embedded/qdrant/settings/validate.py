@@ -15,9 +15,9 @@ from typing import Any
 import msgspec
 import qdrant_edge as edge
 
-from embedded.qdrant.config import DEFAULT_VECTOR, CollectionConfig, VectorParams
 from embedded.qdrant.errors import ApiError, bad_request
-from embedded.qdrant.inference import embedded
+from embedded.qdrant.settings.config import DEFAULT_VECTOR, CollectionConfig, VectorParams
+from embedded.qdrant.settings.inference import embedded
 
 PointId = int | str
 """A point's id as it comes from the wire: an unsigned 64-bit integer or a UUID in any spelling."""
