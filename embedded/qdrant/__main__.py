@@ -18,8 +18,8 @@ import uvicorn
 from embedded.qdrant.app import create_app
 from embedded.qdrant.errors import StartError
 from embedded.qdrant.http import Receive, Scope, Send
-from embedded.qdrant.optimizing import Optimizer
-from embedded.qdrant.store import Store
+from embedded.qdrant.shards.optimizer import Optimizer
+from embedded.qdrant.shards.store import Store
 
 log = logging.getLogger("embedded.qdrant")
 

@@ -5,12 +5,12 @@ from typing import Any
 from embedded.qdrant.collections import Collections
 from embedded.qdrant.errors import not_built
 from embedded.qdrant.http import Handler, Request, Router, Server
-from embedded.qdrant.optimizing import Optimizer
 from embedded.qdrant.points import Points
 from embedded.qdrant.searches import Searches
 from embedded.qdrant.service import Service
+from embedded.qdrant.shards.optimizer import Optimizer
+from embedded.qdrant.shards.store import Store
 from embedded.qdrant.snapshots import Snapshots
-from embedded.qdrant.store import Store
 
 OPEN_PATHS = frozenset({"/", "/healthz", "/livez", "/readyz"})
 """What a health check asks for, answered without the key, as in Qdrant."""

@@ -7,12 +7,9 @@ from typing import Any
 import msgspec
 import qdrant_edge as edge
 
-from embedded.qdrant.collection import Collection, CollectionRecord
 from embedded.qdrant.engine import guarded
 from embedded.qdrant.errors import bad_request
 from embedded.qdrant.http import Request
-from embedded.qdrant.modifiers import modifiers, set_modifiers
-from embedded.qdrant.optimizing import Optimizer
 from embedded.qdrant.settings import indexes
 from embedded.qdrant.settings.config import creation
 from embedded.qdrant.settings.schema import (
@@ -22,7 +19,10 @@ from embedded.qdrant.settings.schema import (
     with_vector,
     without_vector,
 )
-from embedded.qdrant.store import Store
+from embedded.qdrant.shards.collection import Collection, CollectionRecord
+from embedded.qdrant.shards.modifiers import modifiers, set_modifiers
+from embedded.qdrant.shards.optimizer import Optimizer
+from embedded.qdrant.shards.store import Store
 
 Object = dict[str, Any]
 _NOTHING_TO_DO: Object = {"operation_id": None, "status": "completed"}

@@ -19,8 +19,8 @@ import msgspec
 
 from embedded.qdrant.durations import RequestDurations
 from embedded.qdrant.errors import ApiError, bad_request, not_found
-from embedded.qdrant.files import PIECE
 from embedded.qdrant.parameters import check_shared
+from embedded.qdrant.shards.files import PIECE
 
 T = TypeVar("T")
 Scope = MutableMapping[str, Any]

@@ -6,9 +6,9 @@ Three families are this server's own: `app_uptime_seconds`, `collection_broken` 
 from collections.abc import Iterable
 from itertools import accumulate
 
-from embedded.qdrant import machine
 from embedded.qdrant.durations import BOUNDARIES, Durations, RequestDurations, Route, endpoint
-from embedded.qdrant.store import Store
+from embedded.qdrant.shards import machine
+from embedded.qdrant.shards.store import Store
 from embedded.qdrant.telemetry import vectors_by_name
 
 Labels = dict[str, str]

@@ -11,7 +11,6 @@ from typing import Any, Literal
 import msgspec
 import qdrant_edge as edge
 
-from embedded.qdrant.collection import Collection
 from embedded.qdrant.engine import guarded
 from embedded.qdrant.errors import ApiError, bad_request, invalid, not_built
 from embedded.qdrant.settings.config import CollectionConfig
@@ -26,6 +25,7 @@ from embedded.qdrant.settings.validate import (
     vector_name,
     vectors,
 )
+from embedded.qdrant.shards.collection import Collection
 
 Object = dict[str, Any]
 WireVectors = list[float | list[float]] | dict[str, WireVector]

@@ -7,7 +7,6 @@ import qdrant_edge as edge
 from msgspec import Meta
 
 from embedded.qdrant import results
-from embedded.qdrant.collection import Collection
 from embedded.qdrant.errors import bad_request, not_built, not_found
 from embedded.qdrant.http import Request
 from embedded.qdrant.operations import (
@@ -25,7 +24,8 @@ from embedded.qdrant.queries import Limit
 from embedded.qdrant.scoring import to_order_by
 from embedded.qdrant.settings.convert import to_filter, to_payload_selector, to_vector_selector
 from embedded.qdrant.settings.validate import MAX_ID_DIGITS, point_id, point_ids
-from embedded.qdrant.store import Store
+from embedded.qdrant.shards.collection import Collection
+from embedded.qdrant.shards.store import Store
 
 Object = dict[str, Any]
 

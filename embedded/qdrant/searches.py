@@ -6,12 +6,12 @@ import msgspec
 import qdrant_edge as edge
 
 from embedded.qdrant import matrix
-from embedded.qdrant.collection import Collection
 from embedded.qdrant.errors import not_found
 from embedded.qdrant.groups import QueryGroupsBody, query_groups
 from embedded.qdrant.http import Request
 from embedded.qdrant.queries import Query, QueryBatch, QueryBody
-from embedded.qdrant.store import Store
+from embedded.qdrant.shards.collection import Collection
+from embedded.qdrant.shards.store import Store
 
 Object = dict[str, Any]
 

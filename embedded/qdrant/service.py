@@ -13,7 +13,7 @@ from embedded.qdrant.durations import RequestDurations
 from embedded.qdrant.errors import ApiError, not_built
 from embedded.qdrant.http import Plain, Request, Server
 from embedded.qdrant.parameters import whole
-from embedded.qdrant.store import Store
+from embedded.qdrant.shards.store import Store
 
 Object = dict[str, Any]
 

@@ -13,15 +13,15 @@ from urllib.parse import quote
 import msgspec
 import multipart
 
-from embedded.qdrant import archives, worker
-from embedded.qdrant.collection import Collection, CollectionRecord
 from embedded.qdrant.errors import ApiError, bad_request, from_os
-from embedded.qdrant.files import require_room
 from embedded.qdrant.http import Accepted, Download, Request
-from embedded.qdrant.optimizing import Optimizer
 from embedded.qdrant.settings.validate import collection_name
-from embedded.qdrant.snapshot_files import SUFFIX, SnapshotFolder, fetch, local_path, recorded_checksum, sha256_of
-from embedded.qdrant.store import Store
+from embedded.qdrant.shards import archives, worker
+from embedded.qdrant.shards.collection import Collection, CollectionRecord
+from embedded.qdrant.shards.files import require_room
+from embedded.qdrant.shards.optimizer import Optimizer
+from embedded.qdrant.shards.snapshots import SUFFIX, SnapshotFolder, fetch, local_path, recorded_checksum, sha256_of
+from embedded.qdrant.shards.store import Store
 
 Object = dict[str, Any]
 log = logging.getLogger(__name__)

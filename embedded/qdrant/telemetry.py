@@ -8,10 +8,10 @@ from typing import Any
 
 import qdrant_edge as edge
 
-from embedded.qdrant import machine
-from embedded.qdrant.collection import Collection
 from embedded.qdrant.durations import RequestDurations, printed
-from embedded.qdrant.store import Store
+from embedded.qdrant.shards import machine
+from embedded.qdrant.shards.collection import Collection
+from embedded.qdrant.shards.store import Store
 
 Object = dict[str, Any]
 

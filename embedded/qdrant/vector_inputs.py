@@ -7,10 +7,10 @@ from typing import Any
 import msgspec
 import qdrant_edge as edge
 
-from embedded.qdrant.collection import Collection
 from embedded.qdrant.errors import bad_request, not_built
 from embedded.qdrant.settings.inference import embedded
 from embedded.qdrant.settings.validate import EngineVector, PointId, SparseObject, point_id, vector, vector_name
+from embedded.qdrant.shards.collection import Collection
 
 Find = Callable[[str], Collection]
 """Gives a collection by its name or alias; raises ApiError where there is none."""

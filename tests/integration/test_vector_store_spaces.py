@@ -14,9 +14,9 @@ import pytest
 from embedded.qdrant.collections import Collections
 from embedded.qdrant.errors import ApiError
 from embedded.qdrant.http import Request
-from embedded.qdrant.optimizing import Optimizer
 from embedded.qdrant.points import Points
-from embedded.qdrant.store import Store
+from embedded.qdrant.shards.optimizer import Optimizer
+from embedded.qdrant.shards.store import Store
 
 MANY = 1000  # points: they are checked in pieces, between which others get their turn
 

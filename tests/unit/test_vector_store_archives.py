@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from embedded.qdrant.archives import FORMAT, Description, pack, unpack
 from embedded.qdrant.errors import ApiError
 from embedded.qdrant.settings.config import CollectionConfig
+from embedded.qdrant.shards.archives import FORMAT, Description, pack, unpack
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from embedded.qdrant.collection import Collection, CollectionRecord, create_shard
 from embedded.qdrant.errors import ApiError
 from embedded.qdrant.formula import to_formula
 from embedded.qdrant.operations import from_batch
@@ -25,6 +24,7 @@ from embedded.qdrant.settings import validate
 from embedded.qdrant.settings.config import CollectionConfig, SparseParams, VectorParams
 from embedded.qdrant.settings.convert import to_filter, to_payload_selector
 from embedded.qdrant.settings.schema import CreateCollection
+from embedded.qdrant.shards.collection import Collection, CollectionRecord, create_shard
 
 CONFIG = CollectionConfig(
     vectors={"dense": VectorParams(2, "Cosine"), "": VectorParams(1, "Dot")},

@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from embedded.qdrant.errors import ApiError, bad_request, not_found
-from embedded.qdrant.files import PIECE, replace_file, require_room, sync_folder
+from embedded.qdrant.shards.files import PIECE, replace_file, require_room, sync_folder
 
 Object = dict[str, Any]
 SUFFIX = ".snapshot"

@@ -17,12 +17,12 @@ from typing import Any
 
 import msgspec
 
-from embedded.qdrant import worker
-from embedded.qdrant.collection import Collection, JournalFull
 from embedded.qdrant.engine import EnginePanic
 from embedded.qdrant.errors import ApiError
 from embedded.qdrant.settings.config import CollectionConfig
-from embedded.qdrant.store import Store
+from embedded.qdrant.shards import worker
+from embedded.qdrant.shards.collection import Collection, JournalFull
+from embedded.qdrant.shards.store import Store
 
 Object = dict[str, Any]
 log = logging.getLogger(__name__)

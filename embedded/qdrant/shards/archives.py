@@ -18,8 +18,8 @@ from typing import Any, BinaryIO
 import msgspec
 
 from embedded.qdrant.errors import ApiError, bad_request
-from embedded.qdrant.files import PIECE, require_room, write_sparse
 from embedded.qdrant.settings.config import CollectionConfig
+from embedded.qdrant.shards.files import PIECE, require_room, write_sparse
 
 FORMAT = 1
 SHARD = "shard"

@@ -17,14 +17,14 @@ from typing import Any, BinaryIO
 
 import msgspec
 
-from embedded.qdrant.collection import Collection, CollectionRecord, create_shard, generation_folder
 from embedded.qdrant.engine import guarded
 from embedded.qdrant.errors import StartError, bad_request, conflict, from_os, not_found
-from embedded.qdrant.files import lock_folder, remove_tree, replace_file, require_room, sync_folder, sync_tree
 from embedded.qdrant.settings.config import CollectionConfig
 from embedded.qdrant.settings.schema import CreateCollection, UpdateCollection
 from embedded.qdrant.settings.validate import checked_path, collection_name
 from embedded.qdrant.settings.validate import metadata as checked_metadata
+from embedded.qdrant.shards.collection import Collection, CollectionRecord, create_shard, generation_folder
+from embedded.qdrant.shards.files import lock_folder, remove_tree, replace_file, require_room, sync_folder, sync_tree
 
 FORMAT = 1
 SCRATCH = "scratch"

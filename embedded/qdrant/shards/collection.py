@@ -13,12 +13,20 @@ from typing import Any, TypeVar
 import msgspec
 import qdrant_edge as edge
 
-from embedded.qdrant import worker
 from embedded.qdrant.engine import EnginePanic, guarded
 from embedded.qdrant.errors import DISK_FULL, ApiError, from_os, not_found, service_error
-from embedded.qdrant.files import copy_tree, filled_size, free_space, remove_tree, require_room, sync_folder, sync_tree
 from embedded.qdrant.settings.config import SEARCH_THREADS, CollectionConfig
 from embedded.qdrant.settings.validate import EngineVector, PointId
+from embedded.qdrant.shards import worker
+from embedded.qdrant.shards.files import (
+    copy_tree,
+    filled_size,
+    free_space,
+    remove_tree,
+    require_room,
+    sync_folder,
+    sync_tree,
+)
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)

@@ -1,6 +1,6 @@
 """What the engine does in a process of its own: optimise a copy of a shard, or try whether one can be loaded.
 
-`python -m embedded.qdrant.worker optimize|check FOLDER` with the collection's configuration as JSON on stdin; the
+`python -m embedded.qdrant.shards.worker optimize|check FOLDER` with the collection's configuration as JSON on stdin; the
 outcome is one line of JSON on stdout. In here the engine may hold the interpreter for minutes, use all memory or
 crash: the server goes on.
 """
@@ -67,7 +67,7 @@ async def run(task: Task, folder: Path, config: CollectionConfig) -> Outcome:
 
 
 def _command(task: Task, folder: Path) -> list[str]:
-    return [sys.executable, "-m", "embedded.qdrant.worker", task, str(folder)]
+    return [sys.executable, "-m", "embedded.qdrant.shards.worker", task, str(folder)]
 
 
 def main(arguments: list[str]) -> None:
