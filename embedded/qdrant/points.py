@@ -6,10 +6,10 @@ import msgspec
 import qdrant_edge as edge
 from msgspec import Meta
 
-from embedded.qdrant import results
 from embedded.qdrant.errors import bad_request, not_built, not_found
 from embedded.qdrant.http import Request
-from embedded.qdrant.operations import (
+from embedded.qdrant.requests import results
+from embedded.qdrant.requests.operations import (
     Delete,
     Operation,
     PayloadKeys,
@@ -20,8 +20,8 @@ from embedded.qdrant.operations import (
     VectorNames,
     from_batch,
 )
-from embedded.qdrant.queries import Limit
-from embedded.qdrant.scoring import to_order_by
+from embedded.qdrant.requests.queries import Limit
+from embedded.qdrant.requests.scoring import to_order_by
 from embedded.qdrant.settings.convert import to_filter, to_payload_selector, to_vector_selector
 from embedded.qdrant.settings.validate import MAX_ID_DIGITS, point_id, point_ids
 from embedded.qdrant.shards.collection import Collection

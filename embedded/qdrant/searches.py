@@ -5,11 +5,11 @@ from typing import Any
 import msgspec
 import qdrant_edge as edge
 
-from embedded.qdrant import matrix
 from embedded.qdrant.errors import not_found
-from embedded.qdrant.groups import QueryGroupsBody, query_groups
 from embedded.qdrant.http import Request
-from embedded.qdrant.queries import Query, QueryBatch, QueryBody
+from embedded.qdrant.requests import matrix
+from embedded.qdrant.requests.groups import QueryGroupsBody, query_groups
+from embedded.qdrant.requests.queries import Query, QueryBatch, QueryBody
 from embedded.qdrant.shards.collection import Collection
 from embedded.qdrant.shards.store import Store
 

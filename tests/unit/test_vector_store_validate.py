@@ -16,10 +16,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from embedded.qdrant.errors import ApiError
-from embedded.qdrant.formula import to_formula
-from embedded.qdrant.operations import from_batch
-from embedded.qdrant.queries import Query, QueryBody
-from embedded.qdrant.results import short_floats
+from embedded.qdrant.requests.formula import to_formula
+from embedded.qdrant.requests.operations import from_batch
+from embedded.qdrant.requests.queries import Query, QueryBody
+from embedded.qdrant.requests.results import short_floats
 from embedded.qdrant.settings import validate
 from embedded.qdrant.settings.config import CollectionConfig, SparseParams, VectorParams
 from embedded.qdrant.settings.convert import to_filter, to_payload_selector

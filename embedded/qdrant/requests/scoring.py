@@ -6,13 +6,13 @@ from typing import Any, Literal
 
 import qdrant_edge as edge
 
-from embedded.qdrant.averages import recommended
-from embedded.qdrant.diversity import Diversify
 from embedded.qdrant.errors import ApiError, bad_request, invalid
-from embedded.qdrant.formula import to_formula
+from embedded.qdrant.requests.averages import recommended
+from embedded.qdrant.requests.diversity import Diversify
+from embedded.qdrant.requests.formula import to_formula
+from embedded.qdrant.requests.vector_inputs import VectorInputs
 from embedded.qdrant.settings.convert import fields, integer, number, text
 from embedded.qdrant.settings.validate import shortened
-from embedded.qdrant.vector_inputs import VectorInputs
 
 Object = dict[str, Any]
 Order = Literal["asc", "desc"]

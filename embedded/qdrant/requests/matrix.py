@@ -6,9 +6,9 @@ import msgspec
 import qdrant_edge as edge
 from msgspec import Meta
 
-from embedded.qdrant import results
 from embedded.qdrant.errors import not_built
-from embedded.qdrant.queries import MAX_LIMIT
+from embedded.qdrant.requests import results
+from embedded.qdrant.requests.queries import MAX_LIMIT
 from embedded.qdrant.settings.convert import to_filter
 from embedded.qdrant.settings.validate import vector_name
 from embedded.qdrant.shards.collection import Collection

@@ -7,14 +7,14 @@ from typing import Any
 import msgspec
 import qdrant_edge as edge
 
-from embedded.qdrant import results
 from embedded.qdrant.errors import ApiError, bad_request, not_built
-from embedded.qdrant.queries import MAX_LIMIT, Plan, Request, WireLimit, checked_limit
-from embedded.qdrant.scoring import Order
+from embedded.qdrant.requests import results
+from embedded.qdrant.requests.queries import MAX_LIMIT, Plan, Request, WireLimit, checked_limit
+from embedded.qdrant.requests.scoring import Order
+from embedded.qdrant.requests.vector_inputs import Find
 from embedded.qdrant.settings.convert import to_payload_selector, to_vector_selector
 from embedded.qdrant.settings.validate import point_id
 from embedded.qdrant.shards.collection import Collection
-from embedded.qdrant.vector_inputs import Find
 
 Object = dict[str, Any]
 GroupId = str | int

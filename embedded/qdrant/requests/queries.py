@@ -6,14 +6,14 @@ import msgspec
 import qdrant_edge as edge
 from msgspec import Meta
 
-from embedded.qdrant import results
-from embedded.qdrant.diversity import Diversify
 from embedded.qdrant.errors import ApiError, bad_request, invalid, not_built
-from embedded.qdrant.scoring import Order, kind_of, to_scoring
+from embedded.qdrant.requests import results
+from embedded.qdrant.requests.diversity import Diversify
+from embedded.qdrant.requests.scoring import Order, kind_of, to_scoring
+from embedded.qdrant.requests.vector_inputs import Find, LookupLocation, VectorInputs
 from embedded.qdrant.settings.config import DEFAULT_VECTOR, CollectionConfig
 from embedded.qdrant.settings.convert import fields, to_filter, to_payload_selector, to_vector_selector
 from embedded.qdrant.shards.collection import Collection
-from embedded.qdrant.vector_inputs import Find, LookupLocation, VectorInputs
 
 Object = dict[str, Any]
 
