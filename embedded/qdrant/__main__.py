@@ -15,9 +15,9 @@ from typing import Any
 
 import uvicorn
 
-from embedded.qdrant.app import create_app
+from embedded.qdrant.api.app import create_app
+from embedded.qdrant.api.http import Receive, Scope, Send
 from embedded.qdrant.errors import StartError
-from embedded.qdrant.http import Receive, Scope, Send
 from embedded.qdrant.shards.optimizer import Optimizer
 from embedded.qdrant.shards.store import Store
 

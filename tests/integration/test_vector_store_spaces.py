@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from embedded.qdrant.collections import Collections
+from embedded.qdrant.api.collections import Collections
+from embedded.qdrant.api.http import Request
+from embedded.qdrant.api.points import Points
 from embedded.qdrant.errors import ApiError
-from embedded.qdrant.http import Request
-from embedded.qdrant.points import Points
 from embedded.qdrant.shards.optimizer import Optimizer
 from embedded.qdrant.shards.store import Store
 

@@ -13,8 +13,8 @@ from urllib.parse import quote
 import msgspec
 import multipart
 
+from embedded.qdrant.api.http import Accepted, Download, Request
 from embedded.qdrant.errors import ApiError, bad_request, from_os
-from embedded.qdrant.http import Accepted, Download, Request
 from embedded.qdrant.settings.validate import collection_name
 from embedded.qdrant.shards import archives, worker
 from embedded.qdrant.shards.collection import Collection, CollectionRecord

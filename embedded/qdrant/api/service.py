@@ -8,11 +8,11 @@ from typing import Any
 
 import msgspec
 
-from embedded.qdrant import metrics, telemetry
-from embedded.qdrant.durations import RequestDurations
+from embedded.qdrant.api import metrics, telemetry
+from embedded.qdrant.api.durations import RequestDurations
+from embedded.qdrant.api.http import Plain, Request, Server
+from embedded.qdrant.api.parameters import whole
 from embedded.qdrant.errors import ApiError, not_built
-from embedded.qdrant.http import Plain, Request, Server
-from embedded.qdrant.parameters import whole
 from embedded.qdrant.shards.store import Store
 
 Object = dict[str, Any]

@@ -6,10 +6,10 @@ Three families are this server's own: `app_uptime_seconds`, `collection_broken` 
 from collections.abc import Iterable
 from itertools import accumulate
 
-from embedded.qdrant.durations import BOUNDARIES, Durations, RequestDurations, Route, endpoint
+from embedded.qdrant.api.durations import BOUNDARIES, Durations, RequestDurations, Route, endpoint
+from embedded.qdrant.api.telemetry import vectors_by_name
 from embedded.qdrant.shards import machine
 from embedded.qdrant.shards.store import Store
-from embedded.qdrant.telemetry import vectors_by_name
 
 Labels = dict[str, str]
 Sample = tuple[Labels, float]

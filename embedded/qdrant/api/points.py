@@ -6,8 +6,8 @@ import msgspec
 import qdrant_edge as edge
 from msgspec import Meta
 
+from embedded.qdrant.api.http import Request
 from embedded.qdrant.errors import bad_request, not_built, not_found
-from embedded.qdrant.http import Request
 from embedded.qdrant.requests import results
 from embedded.qdrant.requests.operations import (
     Delete,

@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 import qdrant_edge as edge
 
+from embedded.qdrant.api.http import Request
 from embedded.qdrant.engine import guarded
 from embedded.qdrant.errors import bad_request
-from embedded.qdrant.http import Request
 from embedded.qdrant.settings import indexes
 from embedded.qdrant.settings.config import creation
 from embedded.qdrant.settings.schema import (

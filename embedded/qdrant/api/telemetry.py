@@ -8,7 +8,7 @@ from typing import Any
 
 import qdrant_edge as edge
 
-from embedded.qdrant.durations import RequestDurations, printed
+from embedded.qdrant.api.durations import RequestDurations, printed
 from embedded.qdrant.shards import machine
 from embedded.qdrant.shards.collection import Collection
 from embedded.qdrant.shards.store import Store

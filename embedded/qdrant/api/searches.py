@@ -5,8 +5,8 @@ from typing import Any
 import msgspec
 import qdrant_edge as edge
 
+from embedded.qdrant.api.http import Request
 from embedded.qdrant.errors import not_found
-from embedded.qdrant.http import Request
 from embedded.qdrant.requests import matrix
 from embedded.qdrant.requests.groups import QueryGroupsBody, query_groups
 from embedded.qdrant.requests.queries import Query, QueryBatch, QueryBody

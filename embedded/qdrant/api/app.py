@@ -2,15 +2,15 @@
 
 from typing import Any
 
-from embedded.qdrant.collections import Collections
+from embedded.qdrant.api.collections import Collections
+from embedded.qdrant.api.http import Handler, Request, Router, Server
+from embedded.qdrant.api.points import Points
+from embedded.qdrant.api.searches import Searches
+from embedded.qdrant.api.service import Service
+from embedded.qdrant.api.snapshots import Snapshots
 from embedded.qdrant.errors import not_built
-from embedded.qdrant.http import Handler, Request, Router, Server
-from embedded.qdrant.points import Points
-from embedded.qdrant.searches import Searches
-from embedded.qdrant.service import Service
 from embedded.qdrant.shards.optimizer import Optimizer
 from embedded.qdrant.shards.store import Store
-from embedded.qdrant.snapshots import Snapshots
 
 OPEN_PATHS = frozenset({"/", "/healthz", "/livez", "/readyz"})
 """What a health check asks for, answered without the key, as in Qdrant."""

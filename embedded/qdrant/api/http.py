@@ -17,9 +17,9 @@ from urllib.parse import parse_qsl, quote, unquote
 
 import msgspec
 
-from embedded.qdrant.durations import RequestDurations
+from embedded.qdrant.api.durations import RequestDurations
+from embedded.qdrant.api.parameters import check_shared
 from embedded.qdrant.errors import ApiError, bad_request, not_found
-from embedded.qdrant.parameters import check_shared
 from embedded.qdrant.shards.files import PIECE
 
 T = TypeVar("T")
