@@ -12,10 +12,10 @@ from time import perf_counter
 
 import msgspec
 
+from orchestration.backups.attempt import attempt
 from orchestration.backups.database import archive, load
 from orchestration.backups.database.capture import dump_database, programs, server_major
 from orchestration.backups.installation import installation
-from orchestration.backups.points.attempts import attempt
 from orchestration.backups.recovery_point import Database
 from orchestration.backups.streams.blobs import read_blob
 

@@ -77,14 +77,14 @@ def _help(_: argparse.Namespace) -> int:
 
 
 def _now(_: argparse.Namespace) -> int:
-    from orchestration.backups import overview
     from orchestration.backups.making import steps
-    from orchestration.backups.points.listing import size_text
+    from orchestration.backups.points import record
     from orchestration.backups.recovery_point import id_by_hand
+    from orchestration.backups.units import size_text
 
     with _stores(), _installation() as inst:
         made = steps.make(inst, id_by_hand(datetime.now(UTC)), "hand")
-        overview.record(inst)
+        record.bring_up_to_date(inst)
     print(f"recovery point {made.manifest.id}: {size_text(made.manifest.size)}")
     for problem in made.manifest.files.problems:
         print(f"  {problem}")
@@ -94,15 +94,14 @@ def _now(_: argparse.Namespace) -> int:
 
 
 def _list(chosen: argparse.Namespace) -> int:
-    from orchestration.backups import overview
-    from orchestration.backups.points import catalogue
+    from orchestration.backups.points import catalogue, record
     from orchestration.backups.points.listing import as_text
 
     with _installation() as inst:
         if len(inst.stores) == 1:  # noqa: SIM108
             points = catalogue.points(inst.primary)  # a store that does not answer is the answer
         else:
-            points = overview.all_points(inst)
+            points = record.all_points(inst)
     if chosen.json:
         rows = [
             {
@@ -118,8 +117,7 @@ def _list(chosen: argparse.Namespace) -> int:
 
 
 def _show(chosen: argparse.Namespace) -> int:
-    from orchestration.backups import overview
-    from orchestration.backups.points import catalogue
+    from orchestration.backups.points import catalogue, overview
     from orchestration.backups.recovery_point import encode_manifest
 
     with _installation() as inst:
@@ -143,14 +141,14 @@ def _verify(chosen: argparse.Namespace) -> int:
 
 
 def _prune(chosen: argparse.Namespace) -> int:
-    from orchestration.backups import overview
     from orchestration.backups.making import steps
+    from orchestration.backups.points import record
     from orchestration.exclusion import exclusive
 
     with _stores(), _installation() as inst, exclusive(inst.database.admin, "expiry of recovery points"):
         reports = steps.prune(inst, dry_run=chosen.dry_run)
         if not chosen.dry_run:
-            overview.record(inst)
+            record.bring_up_to_date(inst)
     for report in reports:
         print(report.as_text())
     return 1 if any(report.problems for report in reports) else 0
@@ -164,16 +162,16 @@ def _key(_: argparse.Namespace) -> int:
 
 
 def _restore(chosen: argparse.Namespace) -> int:
-    from orchestration.backups import overview
     from orchestration.backups.making.verify import PARTS
-    from orchestration.backups.restore import in_place as restore
+    from orchestration.backups.points import record
+    from orchestration.backups.restore import in_place
 
     parts = chosen.only or list(PARTS)
     what = f"{' and '.join(parts)} of recovery point {chosen.point}"
     with _stores(), _installation() as inst:
         if not chosen.into and not _agreed(chosen, f"This puts {what} in the place of what is live now."):
             return 1
-        report = restore.restore(
+        report = in_place.restore(
             inst,
             inst.store(chosen.store),
             chosen.point,
@@ -182,47 +180,46 @@ def _restore(chosen: argparse.Namespace) -> int:
             overwrite_files=chosen.overwrite_files,
         )
         if not chosen.into:
-            overview.record(inst)
+            record.bring_up_to_date(inst)
     print("\n".join(report.lines()))
     return 1 if report.problems else 0
 
 
 def _kept_list(_: argparse.Namespace) -> int:
-    from orchestration.backups.points.listing import size_text
-    from orchestration.backups.restore import kept as keeping
+    from orchestration.backups.restore import kept
+    from orchestration.backups.units import size_text
 
     with _stores(), _installation() as inst:
-        found = keeping.kept(inst)
+        found = kept.databases(inst)
     rows = [f"{one.name}  {one.at:%Y-%m-%d %H:%M} UTC  {size_text(one.size or 0)}" for one in found]
     print("\n".join(rows) or "nothing is kept")
     return 0
 
 
 def _kept_back(chosen: argparse.Namespace) -> int:
-    from orchestration.backups.restore import kept as keeping
+    from orchestration.backups.restore import kept
 
     with _stores(), _installation() as inst:
-        now_kept = keeping.back(inst, chosen.name)
+        now_kept = kept.back(inst, chosen.name)
     print(f"{chosen.name} is live again; what was live is kept as {now_kept}")
     return 0
 
 
 def _kept_discard(chosen: argparse.Namespace) -> int:
-    from orchestration.backups.restore import kept as keeping
+    from orchestration.backups.restore import kept
 
     with _stores(), _installation() as inst:
-        collections = keeping.discard(inst, chosen.name)
+        collections = kept.discard(inst, chosen.name)
     print(f"deleted: {', '.join([chosen.name, *collections])}")
     return 0
 
 
 def _drill(_: argparse.Namespace) -> int:
-    from orchestration.backups import overview
-    from orchestration.backups.restore.drill import drill
+    from orchestration.backups.restore.drill import drill, record_drill
 
     with _stores(), _installation() as inst:
         found = drill(inst)
-        overview.record_drill(inst, found)
+        record_drill(inst, found)
     print("\n".join(found.lines()))
     return 1 if found.problems else 0
 

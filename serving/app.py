@@ -16,7 +16,7 @@ from serving.lifespan import OpenRetriever, Services, lifespan, provider
 from serving.operations.figures import OperationsMetricsController
 from serving.operations.health import HealthController, version
 from serving.operations.requests import Observed
-from serving.operations.scrape import MetricsController
+from serving.scrape import MetricsController
 from serving.web.pages import PageController, assets
 from serving.web.reference import ReferencePlugin
 

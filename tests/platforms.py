@@ -23,7 +23,7 @@ from knowledge.models import registry
 from knowledge.releases.collection import Collections
 from orchestration.backups.installation import Installation, installation
 from orchestration.backups.making import golden
-from orchestration.backups.making import steps as making
+from orchestration.backups.making.steps import make
 from orchestration.backups.progress import Logged
 from tests.conftest import migrate
 from tests.knowledge_base import KnowledgeBase, failures
@@ -248,7 +248,7 @@ def made(postgres_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) ->
         result = platform.ingest()
         assert result.success, failures(result)
         platform.converse("几天内可以退款？", "谢谢")
-        point = making.make(platform.inst, POINT, "hand")
+        point = make(platform.inst, POINT, "hand")
         assert point.good, point.problems
         assert point.manifest.golden
         of_the_point = contents(platform.admin(database)), platform.answers(), platform.live_passages()

@@ -8,13 +8,13 @@ import dagster as dg
 
 from knowledge.database import AnotherWriter, DatabaseUnavailable
 from objects.store import ObjectStoreError
-from orchestration.backups import overview
+from orchestration.backups.attempt import Attempt, attempt
 from orchestration.backups.installation import Installation, installation
 from orchestration.backups.making import steps
-from orchestration.backups.points.attempts import Attempt, attempt
-from orchestration.backups.points.listing import size_text
+from orchestration.backups.points import overview, record
 from orchestration.backups.progress import Logged
-from orchestration.backups.restore.drill import drill
+from orchestration.backups.restore.drill import drill, record_drill
+from orchestration.backups.units import size_text
 from orchestration.exclusion import Busy, exclusive
 from orchestration.failures import sentences
 from orchestration.partitions import nights
@@ -133,7 +133,7 @@ def recovery_point_verified(context: dg.AssetCheckExecutionContext, backup_lock:
     with sentences(*steps.EXPECTED):
         inst = _installation(context)
         outcomes = steps.verify_everywhere(inst, context.run.tags["dagster/partition"])
-        overview.record(inst)
+        record.bring_up_to_date(inst)
     bad = {name: why for name, why in outcomes.items() if why}
     return dg.AssetCheckResult(
         passed=not bad,
@@ -148,7 +148,7 @@ def backup_retention(context: dg.AssetExecutionContext, backup_lock: BackupLock)
     with sentences(*steps.EXPECTED, retry=_PASSING):
         inst = _installation(context)
         reports = steps.prune(inst, dry_run=False)
-        overview.record(inst)
+        record.bring_up_to_date(inst)
     for report in reports:
         context.log.info(report.as_text())
     return dg.MaterializeResult(
@@ -180,7 +180,7 @@ def restore_drill(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
     with sentences(*steps.EXPECTED):
         inst = _installation(context)
         done = drill(inst)
-        overview.record_drill(inst, done)
+        record_drill(inst, done)
     for line in done.lines():
         context.log.info(line)
     minutes, hours = done.rto_seconds / 60, done.rpo_seconds / 3600

@@ -7,10 +7,9 @@ from typing import Any
 
 import dagster as dg
 
-from orchestration.backups import overview
 from orchestration.backups.installation import Installation, installation
 from orchestration.backups.making import steps
-from orchestration.backups.points import catalogue
+from orchestration.backups.points import catalogue, overview, record
 from orchestration.backups.progress import Logged
 from orchestration.backups.recovery_point import id_by_hand
 from orchestration.exclusion import exclusive
@@ -47,7 +46,7 @@ def recovery_point_now(context: dg.OpExecutionContext) -> None:
     """Makes a recovery point now, copies it to every store and verifies it."""
     with _told(context) as inst:
         made = steps.make(inst, id_by_hand(datetime.now(UTC)), "hand")
-        overview.record(inst)
+        record.bring_up_to_date(inst)
     _shown(context, point=made.manifest.id, points=dg.MetadataValue.md(overview.points_markdown(inst)))
     if not made.good:
         problems = "; ".join(f"{store}: {why}" for store, why in made.problems.items() if why)
@@ -59,7 +58,7 @@ def recovery_points(context: dg.OpExecutionContext) -> None:
     """Lists the recovery points of all stores."""
     with _told(context) as inst:
         table = overview.points_markdown(inst)
-        overview.record(inst)
+        record.bring_up_to_date(inst)
     context.log.info(table)
     _shown(context, points=dg.MetadataValue.md(table))
 
@@ -82,7 +81,7 @@ def recovery_point_read_back(context: dg.OpExecutionContext, config: WhichPoint)
         store = inst.store(config.store)
         point = catalogue.find(store, config.point).id
         problems = steps.verify_everywhere(inst, point, [store] if config.store else None)
-        overview.record(inst)
+        record.bring_up_to_date(inst)
     _shown(context, point=point, outcome={name: why or "verified" for name, why in problems.items()})
     bad = "; ".join(f"{name}: {why}" for name, why in problems.items() if why)
     if bad:
@@ -94,7 +93,7 @@ def expired_recovery_points(context: dg.OpExecutionContext, config: Expiry) -> N
     """Deletes what has expired, or with `dry_run` says what that is."""
     with _told(context) as inst, exclusive(inst.database.admin, "expiry of recovery points", wait=steps.WAIT):
         reports = steps.prune(inst, dry_run=config.dry_run)
-        overview.record(inst)
+        record.bring_up_to_date(inst)
     for report in reports:
         context.log.info(report.as_text())
     _shown(context, **{report.store: dg.MetadataValue.md(report.as_markdown()) for report in reports})

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from tqdm import tqdm
 
-from orchestration.backups.points.listing import size_text
+from orchestration.backups.units import size_text
 
 _PACE = 15.0  # seconds between two lines of a log
 

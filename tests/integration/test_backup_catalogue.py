@@ -20,7 +20,7 @@ from orchestration.backups.points.catalogue import (
     write_manifest,
     write_verification,
 )
-from orchestration.backups.points.listing import age_text, as_table, as_text, size_text
+from orchestration.backups.points.listing import as_table, as_text
 from orchestration.backups.points.retention import Policy, prune
 from orchestration.backups.recovery_point import (
     BackupError,
@@ -31,6 +31,7 @@ from orchestration.backups.recovery_point import (
     manifest_key,
     verification_key,
 )
+from orchestration.backups.units import age_text, size_text
 from tests.recovery_points import NIGHT, MemoryObjects, add_failure, add_point, assert_whole
 
 DAY = timedelta(days=1)

@@ -35,7 +35,7 @@ from orchestration.backups.installation import Installation
 from orchestration.backups.making import steps, verify
 from orchestration.backups.points import catalogue, retention
 from orchestration.backups.recovery_point import manifest_key, verification_key
-from orchestration.backups.vectors import capture
+from orchestration.backups.vectors import capture as vectors_capture
 from orchestration.backups.vectors.node import Node
 from tests import backup_worker
 from tests.backed_up import Platform, seed, snapshots
@@ -259,7 +259,7 @@ def test_afterwards_one_sweep_leaves_nothing_that_no_point_names(theatre: Theatr
             stores,
             retention.Policy.of(inst.backup),
             datetime.now(UTC) + timedelta(hours=7),
-            node_sweep=lambda dry: len(capture.sweep_node_snapshots(node, timedelta(0), dry_run=dry)),
+            node_sweep=lambda dry: len(vectors_capture.sweep_node_snapshots(node, timedelta(0), dry_run=dry)),
         )
         assert snapshots(node) == []
     broken = [store.sweep(timedelta(0)) for store in stores]  # by the store's own clock, which stands

@@ -6,9 +6,8 @@ from datetime import timedelta
 
 import psycopg
 
-from orchestration.backups import overview
 from orchestration.backups.making import steps
-from orchestration.backups.restore.drill import drill
+from orchestration.backups.restore.drill import drill, record_drill
 from tests.diagnosed import found, told
 from tests.platforms import POINT, Platform
 
@@ -48,7 +47,7 @@ def test_a_point_that_was_damaged_is_told_once_somebody_has_read_it(platform: Pl
 
 
 def test_a_trial_that_failed_and_one_that_is_long_ago(platform: Platform) -> None:
-    overview.record_drill(platform.inst, drill(platform.inst))
+    record_drill(platform.inst, drill(platform.inst))
     findings = found("recovery", **platform.environment)
     assert told(findings) == {}
     assert POINT in findings["recovery.drill_well"].says("en")
@@ -56,7 +55,7 @@ def test_a_trial_that_failed_and_one_that_is_long_ago(platform: Platform) -> Non
         connection.execute("UPDATE operations.restore_drills SET at = at - %s", (timedelta(days=9),))
     assert "9 d ago" in told(found("recovery", **platform.environment))["recovery.drill_too_old"]
     platform.server.process.kill()
-    overview.record_drill(platform.inst, drill(platform.inst))
+    record_drill(platform.inst, drill(platform.inst))
     assert "QDRANT_URL" in told(found("recovery", **platform.environment))["recovery.drill_failed"]
 
 

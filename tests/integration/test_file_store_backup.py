@@ -18,8 +18,8 @@ import pytest
 from objects.folder import FolderObjects
 from objects.s3 import S3Objects
 from objects.store import ObjectStore, ObjectStoreError
-from orchestration.backups.files import capture as files
-from orchestration.backups.files import restore as files_reading
+from orchestration.backups.files import capture as files_capture
+from orchestration.backups.files import restore as files_restore
 from orchestration.backups.files.folder import FolderFiles
 from orchestration.backups.files.inventory import Entry, entries
 from orchestration.backups.files.place import Files, Found
@@ -81,7 +81,7 @@ def capture(
 ) -> FilesPart:
     """A point of the file store, made now."""
     sources = docs if isinstance(docs, list) else [FolderFiles("docs", docs)]
-    return files.capture(sources, store, f"points/2026-11-24/{os.urandom(4).hex()}/", earlier, keys, **more)
+    return files_capture.capture(sources, store, f"points/2026-11-24/{os.urandom(4).hex()}/", earlier, keys, **more)
 
 
 def objects(store: ObjectStore) -> dict[str, int]:
@@ -263,7 +263,7 @@ def test_a_file_without_permission_is_a_sentence(docs: Path, store: FolderObject
     assert part.problems == ("docs/a.txt cannot be read (permission denied); it is not in the backup.",)
 
 
-@pytest.mark.parametrize("size", [1000, files.SMALL + 1], ids=["small", "large"])
+@pytest.mark.parametrize("size", [1000, files_capture.SMALL + 1], ids=["small", "large"])
 @pytest.mark.parametrize("times", [1, 2, 99])
 def test_a_file_that_changes_while_it_is_read_is_read_again(
     tmp_path: Path, store: FolderObjects, size: int, times: int
@@ -457,7 +457,7 @@ def test_a_real_bucket_holds_sources_points_and_what_comes_back(
     assert restore(store, part, {"docs": target}, keys=keys).written == 5
     assert restore(store, part, {"docs": target}, keys=keys).unchanged == 5
     other = FolderObjects("offsite", tmp_path / "offsite")
-    assert files_reading.copy(store, other, part, keys) == 4
+    assert files_restore.copy(store, other, part, keys) == 4
 
 
 def test_a_store_that_breaks_off_leaves_no_inventory_and_the_next_try_goes_on(docs: Path) -> None:
@@ -482,8 +482,8 @@ def test_a_store_that_breaks_off_leaves_no_inventory_and_the_next_try_goes_on(do
 def test_a_copy_in_another_store_is_whole(docs: Path, store: FolderObjects, keys: Keys | None) -> None:
     part = capture(docs, store, keys=keys)
     other = MemoryObjects("offsite")
-    assert files_reading.copy(store, other, part, keys) == 4
-    assert files_reading.copy(store, other, part, keys) == 0
+    assert files_restore.copy(store, other, part, keys) == 4
+    assert files_restore.copy(store, other, part, keys) == 0
     other.put(part.inventory.key, store.read(part.inventory.key))
     assert verify(other, part, keys) == 4
 
@@ -501,7 +501,7 @@ def test_many_small_files_are_all_there_and_progress_tells_all_bytes(tmp_path: P
         told.append(count)
         threads.add(threading.get_ident())
 
-    part = files.capture([FolderFiles("docs", tmp_path / "docs")], store, "points/x/a", (), None, progress)
+    part = files_capture.capture([FolderFiles("docs", tmp_path / "docs")], store, "points/x/a", (), None, progress)
     assert part.files == part.added == 300
     assert sum(told) == part.bytes
     paths = [entry.path for entry in entries(store, part)]
@@ -515,15 +515,15 @@ def test_memory_does_not_grow_with_the_size_of_a_file(tmp_path: Path) -> None:
 import re
 from pathlib import Path
 from objects.folder import FolderObjects
-from orchestration.backups.files import capture as files, restore as files_reading
+from orchestration.backups.files import capture, restore
 from orchestration.backups.files.folder import FolderFiles
 def peak():
     return int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1])
 base = peak()
 store = FolderObjects("s", Path({str(tmp_path / "store")!r}))
-part = files.capture([FolderFiles("docs", Path({str(tmp_path / "docs")!r}))], store, "points/x/a/")
-files_reading.verify(store, part)
-print(files_reading.restore(store, part, {{"docs": Path({str(tmp_path / "back")!r})}}).written)
+part = capture.capture([FolderFiles("docs", Path({str(tmp_path / "docs")!r}))], store, "points/x/a/")
+restore.verify(store, part)
+print(restore.restore(store, part, {{"docs": Path({str(tmp_path / "back")!r})}}).written)
 print(peak() - base)
 """
     (tmp_path / "docs").mkdir()

@@ -13,7 +13,8 @@ from orchestration.backups.progress import Logged
 from orchestration.backups.recovery_point import BackupError, VectorsPart
 from orchestration.backups.restore.recovery_report import CHECKLIST, Report
 from orchestration.backups.restore.timing import Timing
-from orchestration.backups.vectors import capture, restore
+from orchestration.backups.vectors import capture as vectors_capture
+from orchestration.backups.vectors import restore as vectors_restore
 from tests import vector_points
 from tests.memory_objects import MemoryObjects
 from tests.vector_store import connect
@@ -44,7 +45,7 @@ def captured(settings: QdrantSettings, store: MemoryObjects) -> VectorsPart:
     def others(name: str) -> bool:
         return not name.startswith(settings.collection)
 
-    return capture.capture(settings, store, "points/p/1/", skip=others)
+    return vectors_capture.capture(settings, store, "points/p/1/", skip=others)
 
 
 def test_flaw_10_the_manual_recovers_without_a_checksum_and_ours_refuses_a_changed_byte_before_anything_is_live(
@@ -63,7 +64,7 @@ def test_flaw_10_the_manual_recovers_without_a_checksum_and_ours_refuses_a_chang
     data[len(data) // 2] ^= 1
     store.objects[key] = bytes(data)
     with pytest.raises(BackupError, match=r"qdrant-.*is damaged"):
-        restore.restore(settings, part, store)
+        vectors_restore.restore(settings, part, store)
     assert vector_points.contents(client, settings.collection) == before
     assert [name for name in vector_points.names(client) if "_r" in name and settings.collection in name] == []
 
@@ -82,8 +83,8 @@ def test_flaw_11_the_manuals_snapshot_stays_on_the_node_without_aliases_and_ours
     assert client.list_snapshots(collection) == []
     assert part.aliases == {settings.collection: collection}
     client.delete_collection(collection)
-    restored = restore.restore(settings, part, store)
-    restore.switch(settings, part, restored)
+    restored = vectors_restore.restore(settings, part, store)
+    vectors_restore.switch(settings, part, restored)
     assert client.count(settings.collection).count == 300  # by the alias, which a snapshot does not have
 
 

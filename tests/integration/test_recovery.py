@@ -19,8 +19,8 @@ from knowledge.releases import lifecycle, recovery
 from knowledge.releases.collection import Collections
 from orchestration.backups.making import golden
 from orchestration.backups.recovery_point import VectorsPart
-from orchestration.backups.vectors import capture as vectors
-from orchestration.backups.vectors import restore
+from orchestration.backups.vectors import capture as vectors_capture
+from orchestration.backups.vectors import restore as vectors_restore
 from tests.knowledge_base import KnowledgeBase, failures
 from tests.memory_objects import MemoryObjects
 from zhiyun.settings import DatabaseSettings, KnowledgeSettings, QdrantSettings
@@ -67,7 +67,7 @@ def another_database(postgres_cluster: postgres.Cluster) -> Iterator[Callable[[s
 
 def capture(base: KnowledgeBase, store: MemoryObjects) -> VectorsPart:
     settings = QdrantSettings()
-    return vectors.capture(settings, store, "points/p/1/", skip=lambda name: not name.startswith(base.alias))
+    return vectors_capture.capture(settings, store, "points/p/1/", skip=lambda name: not name.startswith(base.alias))
 
 
 def write_all(base: KnowledgeBase) -> None:
@@ -106,7 +106,7 @@ def test_a_restore_under_another_name_answers_the_same_and_is_where_the_next_rel
     assert 1 < len(answers[0].passages) <= 5
     before, store = knowledge_base.live_passages(), MemoryObjects()
     part = capture(knowledge_base, store)
-    restored = restore.restore(QdrantSettings(), part, store)
+    restored = vectors_restore.restore(QdrantSettings(), part, store)
     old, _ = knowledge_base.live()
     new = restored.names[old]
     assert new != old
@@ -116,10 +116,10 @@ def test_a_restore_under_another_name_answers_the_same_and_is_where_the_next_rel
     again = ask(tmp_path / "models")
     assert (tmp_path / "models").exists()
     assert golden.compare(answers, again) == golden.Compared(2, 2, 2, ())
-    restore.switch(QdrantSettings(), part, restored)
+    vectors_restore.switch(QdrantSettings(), part, restored)
     assert knowledge_base.live() == (new, 1)
     assert knowledge_base.live_passages() == before
-    assert restore.discard(QdrantSettings(), restored.replaced) == [old]
+    assert vectors_restore.discard(QdrantSettings(), restored.replaced) == [old]
 
     knowledge_base.write("refunds.md", REFUNDS.replace("7 天", "8 天"))
     result = knowledge_base.ingest()
@@ -174,12 +174,12 @@ def test_older_vectors_are_completed_from_the_database_without_embedding(
     knowledge_base.write("limits.md", LIMITS)
     knowledge_base.ingest()
     now = knowledge_base.live_passages()
-    restored = restore.restore(QdrantSettings(), part, store)
+    restored = vectors_restore.restore(QdrantSettings(), part, store)
     recovery.rename_in_record(connection, restored.renamed)
     monkeypatch.setattr(Embedder, "embed_passages", _never)
     [said] = recovery.settle(connection, collections, load(connection), KEEP, silent)
     assert "differed from the database" in said
-    restore.switch(QdrantSettings(), part, restored)
+    vectors_restore.switch(QdrantSettings(), part, restored)
     assert recovery.publish_again(connection, collections) == 2
     assert knowledge_base.live() == (restored.names[part.live_collection or ""], 2)
     assert knowledge_base.live_passages() == now
@@ -206,7 +206,7 @@ def test_vectors_are_rebuilt_from_the_database_without_embedding(
     )
     assert scratch == {old: f"trial-{knowledge_base.alias}_{old}"}
     assert collections.size(scratch[old]) == points
-    restore.sweep_scratch(QdrantSettings(), f"trial-{knowledge_base.alias}")
+    vectors_restore.sweep_scratch(QdrantSettings(), f"trial-{knowledge_base.alias}")
 
     beside = recovery.rebuild(connection, collections, load(connection), KEEP, silent)
     assert knowledge_base.live() == (old, number)

@@ -115,7 +115,7 @@ def test_a_postgresql_that_crashes_and_comes_back(made: Made, platform: Platform
     assert platform.state() == before
     report = in_place.restore(platform.inst, platform.inst.primary, POINT)
     assert platform.answers() == made.answers
-    kept = {one.name for one in keeping.kept(platform.inst)}
+    kept = {one.name for one in keeping.databases(platform.inst)}
     assert platform.databases() == before["databases"] | kept
     assert report.kept in kept
 

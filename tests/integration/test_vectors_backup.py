@@ -17,7 +17,7 @@ import pytest
 from qdrant_client import QdrantClient, models
 
 from orchestration.backups.recovery_point import BackupError, PointDamaged, VectorsPart
-from orchestration.backups.vectors import capture as vectors
+from orchestration.backups.vectors import capture as vectors_capture
 from orchestration.backups.vectors import restore as vectors_restore
 from orchestration.backups.vectors.node import Limits, Node
 from tests import vector_points
@@ -49,7 +49,7 @@ class Vectors:
 
     def capture(self, **more: object) -> VectorsPart:
         skip: Callable[[str], bool] = lambda name: self.alias not in name  # noqa: E731
-        return vectors.capture(self.settings, self.store, "points/p/1/", skip=skip, **more)  # type: ignore[arg-type]
+        return vectors_capture.capture(self.settings, self.store, "points/p/1/", skip=skip, **more)  # type: ignore[arg-type]
 
     def restore(self, part: VectorsPart, **more: object) -> vectors_restore.Restored:
         return vectors_restore.restore(self.settings, part, self.store, **more)  # type: ignore[arg-type]
@@ -304,8 +304,8 @@ def test_old_snapshots_on_the_node_are_swept_and_younger_ones_are_not(data: Path
             if path.name != young.name:
                 os.utime(path, (week_ago, week_ago))
         with Node(base.settings) as node:
-            assert vectors.sweep_node_snapshots(node, timedelta(days=8)) == []
-            swept = vectors.sweep_node_snapshots(node, timedelta(days=6))
+            assert vectors_capture.sweep_node_snapshots(node, timedelta(days=8)) == []
+            swept = vectors_capture.sweep_node_snapshots(node, timedelta(days=6))
         assert set(swept) == {f"{base.live}/{old.name}", full.name}
         assert vector_points.snapshots(base.client) == [young.name]
         base.client.close()
@@ -427,7 +427,7 @@ def test_a_node_that_hangs_is_given_up(data: Path, tmp_path: Path, moment: str) 
 def test_a_collection_that_is_written_to_all_the_while_is_captured_and_says_so(
     base: Vectors, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(vectors, "_PAUSE", 0.0)
+    monkeypatch.setattr(vectors_capture, "_PAUSE", 0.0)
     over = threading.Event()
 
     def write() -> None:
@@ -454,6 +454,6 @@ def test_a_collection_that_is_written_to_all_the_while_is_captured_and_says_so(
 def test_nobody_there_is_one_sentence_that_names_the_setting() -> None:
     settings = QdrantSettings(url="http://user:secret@127.0.0.1:1", timeout=2)
     with pytest.raises(BackupError, match="QDRANT_URL") as error:
-        vectors.capture(settings, MemoryObjects(), "points/p/1/")
+        vectors_capture.capture(settings, MemoryObjects(), "points/p/1/")
     assert "secret" not in str(error.value)
     assert "\n" not in str(error.value)

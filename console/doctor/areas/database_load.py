@@ -11,7 +11,7 @@ from knowledge.database import Connection
 from orchestration.maintenance import health
 from orchestration.maintenance.markdown import duration
 from orchestration.maintenance.session import facts
-from orchestration.maintenance.statements import figures
+from orchestration.maintenance.statements import snapshots
 from zhiyun.settings import MaintenanceSettings, load
 
 _LONG_SECONDS = 5.0
@@ -88,13 +88,13 @@ def slow(connection: Connection) -> Iterator[Finding]:
     for pid, who, seconds, text in rows:
         yield LONG(pid=pid, who=who, seconds=duration(seconds), text=_short(text))
     can = facts(connection)
-    reason = figures.missing(connection, can)
+    reason = snapshots.missing(connection, can)
     if reason:
         yield NO_STATEMENTS(reason=reason)
         return
     limit = load(MaintenanceSettings).slow_query_ms
     try:
-        slowest = figures.slowest(connection, can, limit, _OFTEN, _SHOWN)
+        slowest = snapshots.slowest(connection, can, limit, _OFTEN, _SHOWN)
     except psycopg.Error as error:  # the extension is older than its server
         yield NO_STATEMENTS(reason=error.diag.message_primary or error)
         return
@@ -104,5 +104,5 @@ def slow(connection: Connection) -> Iterator[Finding]:
 
 def _short(text: str) -> str:
     """The statement without its values, on one line."""
-    line = figures.normalised(text)
+    line = snapshots.normalised(text)
     return line if len(line) <= 160 else line[:159] + "…"

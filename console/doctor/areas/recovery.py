@@ -19,8 +19,8 @@ from orchestration.alarms.alert import Alert
 from orchestration.backups.installation import installation
 from orchestration.backups.points import alerts, catalogue
 from orchestration.backups.points.catalogue import Point
-from orchestration.backups.points.listing import age_text, size_text
 from orchestration.backups.recovery_point import BackupError
+from orchestration.backups.units import age_text, size_text
 from zhiyun.settings import BackupSettings, SettingsError, load
 
 WELL = Kind(

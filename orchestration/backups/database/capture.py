@@ -6,10 +6,10 @@ from typing import Literal
 
 import psycopg
 
+from orchestration.backups.attempt import Attempt
 from orchestration.backups.database.dump import Dump, globals_
 from orchestration.backups.database.server import describe, maintenance, words
 from orchestration.backups.installation import Installation
-from orchestration.backups.points.attempts import Attempt
 from orchestration.backups.recovery_point import BackupError, Database, PostgresPart
 from orchestration.backups.streams.blobs import write_blob
 from zhiyun.postgresql import Programs, ProgramsMissing, client_programs

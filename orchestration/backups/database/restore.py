@@ -16,8 +16,8 @@ from orchestration.backups.database.server import connected, maintenance, one, s
 from orchestration.backups.installation import Installation
 from orchestration.backups.recovery_point import BackupError, Database, Manifest
 from orchestration.backups.restore.timing import Timing
-from orchestration.backups.restore.undo import Undo
 from orchestration.backups.streams.blobs import read_blob
+from orchestration.backups.undo import Undo
 
 _OURS = """
 SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace

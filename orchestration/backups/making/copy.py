@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from objects.store import ObjectStore
-from orchestration.backups.files import restore
+from orchestration.backups.files import restore as files_restore
 from orchestration.backups.installation import Installation
 from orchestration.backups.points import catalogue
 from orchestration.backups.recovery_point import Manifest
@@ -19,5 +19,5 @@ def copy(inst: Installation, manifest: Manifest, source: ObjectStore, target: Ob
         there = target.stat(blob.key)
         if there is None or there.size != blob.size:  # keys name the try, so what is there is of this very point
             copy_blob(source, target, blob, inst.progress.add)
-    restore.copy(source, target, manifest.files, inst.keys, inst.progress.add)
+    files_restore.copy(source, target, manifest.files, inst.keys, inst.progress.add)
     catalogue.write_manifest(target, manifest)

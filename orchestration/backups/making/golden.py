@@ -18,8 +18,8 @@ from knowledge.retrieval.batch import found_for
 from knowledge.retrieval.evaluation import GoldenSetError, load_golden
 from knowledge.retrieval.retriever import Evidence, ranked
 from objects.store import ObjectStore
+from orchestration.backups.attempt import Attempt
 from orchestration.backups.installation import Installation
-from orchestration.backups.points.attempts import Attempt
 from orchestration.backups.recovery_point import GoldenPart, Manifest, PointDamaged
 from orchestration.backups.streams.blobs import read_blob, write_blob
 from zhiyun.settings import RetrievalSettings, load

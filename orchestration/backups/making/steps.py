@@ -18,16 +18,16 @@ from knowledge.models.embedding import EmbeddingModelUnavailable
 from knowledge.models.registry import ModelMissing
 from knowledge.releases.collection import VectorStoreUnavailable
 from objects.store import ObjectStore, ObjectStoreError
-from orchestration.backups.database import capture
+from orchestration.backups.attempt import Attempt, By, attempt
+from orchestration.backups.database import capture as database_capture
 from orchestration.backups.database.server import words
-from orchestration.backups.files import capture as files
+from orchestration.backups.files import capture as files_capture
 from orchestration.backups.files import inventory
 from orchestration.backups.files.sources import file_sources
 from orchestration.backups.installation import Installation
 from orchestration.backups.making import copy, golden
 from orchestration.backups.making.verify import verify
 from orchestration.backups.points import catalogue, retention
-from orchestration.backups.points.attempts import Attempt, By, attempt
 from orchestration.backups.recovery_point import (
     FORMAT,
     BackupError,
@@ -39,7 +39,7 @@ from orchestration.backups.recovery_point import (
     VectorsPart,
 )
 from orchestration.backups.scratch import is_scratch
-from orchestration.backups.vectors import capture as vectors
+from orchestration.backups.vectors import capture as vectors_capture
 from orchestration.backups.vectors.node import Node
 from orchestration.capacity.guard import NoRoom, room_to_work
 from orchestration.exclusion import Busy, exclusive
@@ -128,7 +128,7 @@ def capture_postgres(inst: Installation, one: Attempt) -> PostgresPart:
     room_to_work(
         load(CapacitySettings), beside=[Path(url.removeprefix("file://"))] if url.startswith("file://") else []
     )
-    return one.step(inst.primary, "postgres", lambda: capture.capture(inst, one))
+    return one.step(inst.primary, "postgres", lambda: database_capture.capture(inst, one))
 
 
 def capture_vectors(inst: Installation, one: Attempt) -> VectorsPart:
@@ -137,7 +137,7 @@ def capture_vectors(inst: Installation, one: Attempt) -> VectorsPart:
     part = one.step(
         inst.primary,
         "vectors",
-        lambda: vectors.capture(
+        lambda: vectors_capture.capture(
             inst.qdrant, inst.primary, one.prefix, keys=inst.keys, say=inst.progress.say, progress=inst.progress.add,
             skip=is_scratch,
         ),
@@ -158,7 +158,7 @@ def capture_files(inst: Installation, one: Attempt) -> FilesPart:
     return one.step(
         inst.primary,
         "files",
-        lambda: files.capture(
+        lambda: files_capture.capture(
             sources, inst.primary, one.prefix, earlier, inst.keys, inst.progress.add,
             # After a point that could not be read back nothing that lies there is believed.
             check_existing=newest is not None and newest.state == "failed",
@@ -231,7 +231,9 @@ def prune(inst: Installation, *, dry_run: bool) -> list[retention.Report]:
 
     def on_the_node(dry: bool) -> int:
         with Node(inst.qdrant) as node:
-            return len(vectors.sweep_node_snapshots(node, timedelta(days=inst.backup.node_snapshot_days), dry_run=dry))
+            return len(
+                vectors_capture.sweep_node_snapshots(node, timedelta(days=inst.backup.node_snapshot_days), dry_run=dry)
+            )
 
     return retention.prune_all(
         inst.stores,

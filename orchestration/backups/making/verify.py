@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from objects.store import ObjectStore
 from orchestration.backups.database import archive
 from orchestration.backups.database.capture import programs
-from orchestration.backups.files import restore
+from orchestration.backups.files import restore as files_restore
 from orchestration.backups.installation import Installation
 from orchestration.backups.points import catalogue
 from orchestration.backups.recovery_point import Manifest, PointDamaged, Verification
@@ -42,7 +42,7 @@ def check(inst: Installation, store: ObjectStore, manifest: Manifest, parts: Any
             hash_blob(store, manifest.golden.answers)
     if "files" in parts:
         progress.step(f"reading back files from {store.name}")
-        restore.verify(store, manifest.files, keys=inst.keys, progress=progress.add)
+        files_restore.verify(store, manifest.files, keys=inst.keys, progress=progress.add)
 
 
 def verify(inst: Installation, store: ObjectStore, point: str) -> Verification:

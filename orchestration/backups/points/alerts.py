@@ -12,7 +12,7 @@ import msgspec
 
 from orchestration.alarms.alert import Alert
 from orchestration.backups.points.catalogue import Point, merge, newest_verified
-from orchestration.backups.points.listing import age_text
+from orchestration.backups.units import age_text
 from zhiyun.settings import BackupSettings
 
 _AHEAD = timedelta(days=1)  # a clock may be wrong by so much

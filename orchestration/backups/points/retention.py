@@ -13,10 +13,10 @@ from zoneinfo import ZoneInfo
 
 from objects.store import ObjectStore, ObjectStoreError
 from orchestration.backups.points.catalogue import POINTS, Point, own_objects, points
-from orchestration.backups.points.listing import size_text
 from orchestration.backups.points.orphans import GRACE, Leftovers, leftovers
 from orchestration.backups.recovery_point import BackupError, manifest_key
 from orchestration.backups.streams.encryption import Keys
+from orchestration.backups.units import size_text
 from zhiyun.logs import without_secrets
 from zhiyun.settings import BackupSettings
 

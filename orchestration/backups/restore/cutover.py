@@ -11,10 +11,10 @@ from knowledge.releases.collection import VectorStoreUnavailable
 from orchestration.backups.database import swap
 from orchestration.backups.installation import Installation
 from orchestration.backups.restore.fence import fenced
-from orchestration.backups.restore.undo import Undo
+from orchestration.backups.undo import Undo
 
 
-def put_in_force(
+def cut_over(
     inst: Installation,
     reason: str,
     undo: Undo,

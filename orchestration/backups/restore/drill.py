@@ -10,19 +10,21 @@ from knowledge.database import DatabaseUnavailable
 from knowledge.models.registry import ModelMissing
 from knowledge.releases.collection import VectorStoreUnavailable
 from objects.store import ObjectStoreError
-from orchestration.backups.database import restore
+from orchestration import operations_record
+from orchestration.backups.database import restore as database_restore
 from orchestration.backups.database.server import database_errors
-from orchestration.backups.files import restore as files_reading
+from orchestration.backups.files import restore as files_restore
 from orchestration.backups.installation import Installation
 from orchestration.backups.making import golden
 from orchestration.backups.making.golden import Compared
 from orchestration.backups.making.verify import check
 from orchestration.backups.points import catalogue
+from orchestration.backups.points.record import written_down
 from orchestration.backups.recovery_point import BackupError, Manifest
 from orchestration.backups.restore import leftovers
 from orchestration.backups.restore.timing import Timing
-from orchestration.backups.restore.undo import Undo
 from orchestration.backups.scratch import scratch_name
+from orchestration.backups.undo import Undo
 from orchestration.backups.vectors import restore as vectors_restore
 from orchestration.exclusion import exclusive
 from zhiyun.settings import StackSettings, load
@@ -90,8 +92,8 @@ def _restore(inst: Installation, manifest: Manifest, name: str, done: Drill, und
     database = manifest.database("platform")
     with timing.step("check"):
         check(inst, store, manifest)
-    scratch = restore.beside(inst, "drill", done.began)
-    done.notes += restore.make(inst, store, database, scratch, timing, undo)
+    scratch = database_restore.beside(inst, "drill", done.began)
+    done.notes += database_restore.make(inst, store, database, scratch, timing, undo)
     done.rows = sum(table.rows for table in database.tables)
     restored = None
     with timing.step("vectors"):
@@ -111,10 +113,24 @@ def _restore(inst: Installation, manifest: Manifest, name: str, done: Drill, und
     with timing.step("files"):
         folder = load(StackSettings).home / name
         targets: dict[str, Path] = {source.name: folder / source.name for source in manifest.files.sources}
-        brought = files_reading.restore(store, manifest.files, targets, False, inst.progress.add, keys=inst.keys)
+        brought = files_restore.restore(store, manifest.files, targets, False, inst.progress.add, keys=inst.keys)
         done.files = brought.written
         done.problems += brought.problems
     if done.files != manifest.files.files:
         done.problems.append(f"{done.files} files were restored, and the point has {manifest.files.files}.")
     if done.golden and done.golden.problem:
         done.problems.append(f"{done.golden.problem}.")
+
+
+def record_drill(inst: Installation, done: Drill) -> None:
+    """Keep what a trial restore has shown."""
+    with written_down(inst), inst.catalog("record of a restore drill") as connection:
+        operations_record.record_drill(
+            connection,
+            done.point,
+            done.rto_seconds,
+            rpo_seconds=done.rpo_seconds,
+            passed=not done.problems,
+            details={"seconds": done.timing.seconds, "problems": done.problems},
+            at=done.began,
+        )

@@ -16,22 +16,22 @@ from pathlib import Path
 
 from knowledge.database import DatabaseUnavailable, writer
 from objects.store import ObjectStore, ObjectStoreError
-from orchestration.backups.database import restore as new_database
+from orchestration.backups.database import restore as database_restore
 from orchestration.backups.database import siblings
 from orchestration.backups.database.server import database_errors
-from orchestration.backups.files import restore as files_reading
+from orchestration.backups.files import restore as files_restore
 from orchestration.backups.files.sources import Target, file_sources
 from orchestration.backups.installation import Installation
 from orchestration.backups.making.verify import PARTS, check
 from orchestration.backups.points import catalogue
 from orchestration.backups.recovery_point import BackupError, Manifest, VectorsPart
 from orchestration.backups.restore import leftovers
-from orchestration.backups.restore.cutover import forget_later, put_in_force
-from orchestration.backups.restore.reconcile import agree, bring_up_to_date
+from orchestration.backups.restore.cutover import cut_over, forget_later
+from orchestration.backups.restore.reconcile import bring_up_to_date, reconcile
 from orchestration.backups.restore.report import Report
 from orchestration.backups.restore.timing import Timing
-from orchestration.backups.restore.undo import Undo
 from orchestration.backups.scratch import is_scratch
+from orchestration.backups.undo import Undo
 from orchestration.backups.vectors import restore as vectors_restore
 from orchestration.backups.vectors.node import Node
 from orchestration.exclusion import exclusive
@@ -53,7 +53,7 @@ def restore(
     """Put parts of a point (`database`, `vectors`, `files`) in the place of what is live.
 
     With `into` nothing that is live is replaced: the database, collections and a folder of that name are made. Raises
-    BackupError and what stands in `making.EXPECTED`, one sentence each; the platform is then as it was. What could not be
+    BackupError and what stands in `steps.EXPECTED`, one sentence each; the platform is then as it was. What could not be
     done after that is in the report's `problems`.
     """
     manifest = catalogue.find(store, point).manifest
@@ -85,7 +85,7 @@ def _look_ahead(inst: Installation, manifest: Manifest, parts: AnyOf[str], into:
     if into:
         _check_name(inst, into)
     if "database" in parts:
-        new_database.check(inst, manifest, into)
+        database_restore.check(inst, manifest, into)
     if "vectors" in parts:
         with Node(inst.qdrant) as node:
             vectors_restore.check(node, manifest.vectors, into=into)
@@ -116,7 +116,7 @@ def _beside(
 ) -> None:
     with Undo(inst.progress.say) as undo:
         if "database" in parts:
-            report.notes += new_database.make(inst, store, manifest.database("platform"), into, report.timing, undo)
+            report.notes += database_restore.make(inst, store, manifest.database("platform"), into, report.timing, undo)
             report.database = into
         if "vectors" in parts:
             with report.timing.step("vectors"):
@@ -145,11 +145,11 @@ def _in_place(
     still_held: Callable[[], None],
 ) -> None:
     now, reason = datetime.now(UTC), f"restore of {manifest.id}"
-    new = new_database.beside(inst, "restore", now) if "database" in parts else ""
+    new = database_restore.beside(inst, "restore", now) if "database" in parts else ""
     with Undo(inst.progress.say) as undo:
         restored: vectors_restore.Restored | None = None
         if new:
-            report.notes += new_database.make(inst, store, manifest.database("platform"), new, report.timing, undo)
+            report.notes += database_restore.make(inst, store, manifest.database("platform"), new, report.timing, undo)
             report.notes += bring_up_to_date(inst, new)
         if "vectors" in parts:
             with report.timing.step("vectors"):
@@ -165,16 +165,16 @@ def _in_place(
                 report.timing.step("vectors and record"),
                 inst.connect(new or inst.live_database, reason) as catalog,
             ):
-                report.notes += agree(inst, catalog, restored, undo)
+                report.notes += reconcile(inst, catalog, restored, undo)
 
             def switch(undo: Undo) -> None:
                 if restored:
                     switched = vectors_restore.switch(inst.qdrant, manifest.vectors, restored)
                     undo.later(vectors_restore.switch_back, inst.qdrant, switched)
 
-            aside = new_database.beside(inst, "before", now) if new else ""
+            aside = database_restore.beside(inst, "before", now) if new else ""
             with report.timing.step("swap"):
-                catalog, report.kept = put_in_force(
+                catalog, report.kept = cut_over(
                     inst, reason, undo, held, still_held, new=new, aside=aside, switch=switch
                 )
             report.database = inst.live_database if new else ""
@@ -209,8 +209,8 @@ def _vectors(inst: Installation, store: ObjectStore, part: VectorsPart, into: st
 
 def _files(
     inst: Installation, store: ObjectStore, manifest: Manifest, targets: dict[str, Target], *, overwrite: bool
-) -> files_reading.Restored:
-    return files_reading.restore(store, manifest.files, targets, overwrite, inst.progress.add, keys=inst.keys)
+) -> files_restore.Restored:
+    return files_restore.restore(store, manifest.files, targets, overwrite, inst.progress.add, keys=inst.keys)
 
 
 @contextmanager

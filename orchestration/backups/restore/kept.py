@@ -7,19 +7,20 @@ from datetime import UTC, datetime
 
 from knowledge.database import writer
 from knowledge.releases import recovery
-from orchestration.backups.database import restore, siblings
+from orchestration.backups.database import restore as database_restore
+from orchestration.backups.database import siblings
 from orchestration.backups.database.server import database_errors
 from orchestration.backups.installation import Installation
 from orchestration.backups.recovery_point import BackupError
 from orchestration.backups.restore import leftovers
-from orchestration.backups.restore.cutover import forget_later, put_in_force
-from orchestration.backups.restore.reconcile import agree, bring_up_to_date
-from orchestration.backups.restore.undo import Undo
+from orchestration.backups.restore.cutover import cut_over, forget_later
+from orchestration.backups.restore.reconcile import bring_up_to_date, reconcile
+from orchestration.backups.undo import Undo
 from orchestration.backups.vectors import restore as vectors_restore
 from orchestration.exclusion import exclusive
 
 
-def kept(inst: Installation) -> list[siblings.Beside]:
+def databases(inst: Installation) -> list[siblings.Beside]:
     """Databases that restores have put aside, newest first."""
     return siblings.kept(inst.database.admin, inst.live_database)
 
@@ -33,14 +34,14 @@ def back(inst: Installation, name: str) -> str:
     reason = f"return of {name}"
     with database_errors(), ExitStack() as held, Undo(inst.progress.say) as undo:
         still_held = held.enter_context(exclusive(inst.database.admin, reason, say=inst.progress.say))
-        if restore.exists(inst, inst.live_database):
+        if database_restore.exists(inst, inst.live_database):
             held.enter_context(writer(held.enter_context(inst.catalog(reason))))
         inst.progress.say(f"the vector store is compared with {name}")
         bring_up_to_date(inst, name)
         with inst.connect(name, reason) as catalog:
-            agree(inst, catalog, None, undo)
-        aside = restore.beside(inst, "before", datetime.now(UTC))
-        catalog, now_kept = put_in_force(inst, reason, undo, held, still_held, new=name, aside=aside)
+            reconcile(inst, catalog, None, undo)
+        aside = database_restore.beside(inst, "before", datetime.now(UTC))
+        catalog, now_kept = cut_over(inst, reason, undo, held, still_held, new=name, aside=aside)
         if problem := forget_later(inst, catalog):
             inst.progress.say(problem)
     return now_kept
@@ -54,12 +55,12 @@ def discard(inst: Installation, name: str) -> list[str]:
         with inst.connect(name, reason) as catalog:
             its = recovery.recorded_collections(catalog)
         gone = vectors_restore.discard(inst.qdrant, sorted(its - leftovers.needed(inst, but=name)))
-        restore.drop(inst, name)
+        database_restore.drop(inst, name)
     return gone
 
 
 def _known(inst: Installation, name: str) -> None:
-    names = [one.name for one in kept(inst)]
+    names = [one.name for one in databases(inst)]
     if name not in names:
         raise BackupError(
             f"There is no kept database {name!r}; `zhiyun kept list` shows {', '.join(names) or 'none'}. Nothing was changed."

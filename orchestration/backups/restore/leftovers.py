@@ -13,11 +13,12 @@ import msgspec
 import psycopg
 
 from knowledge.releases import recovery
-from orchestration.backups.database import restore, siblings
+from orchestration.backups.database import restore as database_restore
+from orchestration.backups.database import siblings
 from orchestration.backups.installation import Installation
 from orchestration.backups.recovery_point import BackupError
-from orchestration.backups.restore.undo import Undo
 from orchestration.backups.scratch import is_own_scratch, is_scratch
+from orchestration.backups.undo import Undo
 from orchestration.backups.vectors import restore as vectors_restore
 from orchestration.backups.vectors.node import Node
 from zhiyun.settings import StackSettings, load
@@ -59,7 +60,7 @@ def sweep_recovery(inst: Installation) -> None:
 def _sweep_databases(inst: Installation) -> None:
     undo = Undo(inst.progress.say)
     for left in _databases(inst):
-        undo.later(restore.drop, inst, left)
+        undo.later(database_restore.drop, inst, left)
     undo.now()
 
 

@@ -12,11 +12,13 @@ from knowledge.releases import recovery
 from orchestration.backups.database.server import connected, on_database, one
 from orchestration.backups.installation import Installation
 from orchestration.backups.recovery_point import BackupError
-from orchestration.backups.restore.undo import Undo
-from orchestration.backups.vectors import restore
+from orchestration.backups.undo import Undo
+from orchestration.backups.vectors import restore as vectors_restore
 
 
-def agree(inst: Installation, catalog: Connection, restored: restore.Restored | None, undo: Undo) -> list[str]:
+def reconcile(
+    inst: Installation, catalog: Connection, restored: vectors_restore.Restored | None, undo: Undo
+) -> list[str]:
     """Make collections that are not read yet hold what the record says, and the record know them by their names.
 
     Without restored ones: those that are there serve if they have the record's live release whole; else new ones are
@@ -35,7 +37,7 @@ def agree(inst: Installation, catalog: Connection, restored: restore.Restored | 
         if recovery.is_whole(catalog, collections):
             return []
         names = recovery.rebuild(catalog, collections, load_model, keep, say)
-        undo.later(restore.discard, inst.qdrant, list(names.values()))
+        undo.later(vectors_restore.discard, inst.qdrant, list(names.values()))
         _rename(inst, catalog, names, undo)
         return [f"The collections were written again from the database: {', '.join(names.values())}."] if names else []
     finally:

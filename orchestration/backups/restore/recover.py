@@ -13,21 +13,21 @@ from pathlib import Path
 
 from knowledge.models import registry
 from knowledge.releases import recovery
-from orchestration.backups import overview
-from orchestration.backups.database import restore, roles
+from orchestration.backups.database import restore as database_restore
+from orchestration.backups.database import roles
 from orchestration.backups.database.server import database_errors
-from orchestration.backups.files import restore as files_reading
+from orchestration.backups.files import restore as files_restore
 from orchestration.backups.files.sources import Target, file_sources
 from orchestration.backups.installation import Installation
 from orchestration.backups.making import golden
 from orchestration.backups.making.verify import check
-from orchestration.backups.points import catalogue
+from orchestration.backups.points import catalogue, record
 from orchestration.backups.recovery_point import BackupError, Manifest
 from orchestration.backups.restore import leftovers
 from orchestration.backups.restore.recovery_report import Report
 from orchestration.backups.restore.timing import Timing
-from orchestration.backups.restore.undo import Undo
 from orchestration.backups.streams.blobs import read_blob
+from orchestration.backups.undo import Undo
 from orchestration.backups.vectors import restore as vectors_restore
 from orchestration.backups.vectors.node import Node
 from orchestration.exclusion import exclusive
@@ -37,7 +37,7 @@ from zhiyun.settings import StackSettings, load
 def recover(inst: Installation, point: str) -> Report:
     """Restore databases, files and vectors of a point from the primary store, and verify all of it.
 
-    Raises BackupError and what stands in `making.EXPECTED` when it cannot be done: the environment is then as empty as it
+    Raises BackupError and what stands in `steps.EXPECTED` when it cannot be done: the environment is then as empty as it
     was, but for files that were written. What was restored and is not right is in `problems`.
     """
     say = inst.progress.say
@@ -55,7 +55,7 @@ def recover(inst: Installation, point: str) -> Report:
         with timing.step("check"):
             _require_empty(inst)
             check(inst, inst.primary, manifest)
-            restore.check(inst, manifest, "")
+            database_restore.check(inst, manifest, "")
         with timing.step("roles"):
             statements = read_blob(inst.primary, manifest.postgres.globals_, keys=inst.keys)
             report.notes += _roles(inst, statements)
@@ -63,14 +63,14 @@ def recover(inst: Installation, point: str) -> Report:
         made: list[tuple[str, str]] = []  # database as it was made, and the name that it gets
         for database in manifest.postgres.databases:
             name = inst.name_of(database.role)
-            if not restore.is_here(inst, database.role):
+            if not database_restore.is_here(inst, database.role):
                 report.notes.append(
                     f"DAGSTER_DATABASE_URL is on another server than DATABASE_URL: restore {database.dump.key} there by hand "
                     "(zstd -d, then pg_restore), or let Dagster begin with an empty history."
                 )
                 continue
-            new = restore.beside(inst, "restore", now, name)
-            report.notes += restore.make(inst, inst.primary, database, new, timing, undo)
+            new = database_restore.beside(inst, "restore", now, name)
+            report.notes += database_restore.make(inst, inst.primary, database, new, timing, undo)
             report.rows += sum(table.rows for table in database.tables)
             made.append((new, name))
         platform = made[0][0]
@@ -86,7 +86,7 @@ def recover(inst: Installation, point: str) -> Report:
             for name in missing:
                 targets[name] = load(StackSettings).home / "recovered-files" / name
                 report.notes.append(f"BACKUP_FILES names no place {name!r}: its files are in {targets[name]}.")
-            brought = files_reading.restore(
+            brought = files_restore.restore(
                 inst.primary, manifest.files, targets, False, inst.progress.add, keys=inst.keys
             )
             report.files = brought.written + brought.unchanged + brought.kept_newer
@@ -100,9 +100,9 @@ def recover(inst: Installation, point: str) -> Report:
             still_held()
             with inst.connect(platform, "recovery") as catalog:
                 recovery.publish_again(catalog, inst.collections())
-            restore.put_in_place(inst, made, now)  # last: from here on the environment is not empty
+            database_restore.put_in_place(inst, made, now)  # last: from here on the environment is not empty
             undo.keep()
-    overview.record(inst)
+    record.bring_up_to_date(inst)
     if not report.problems:
         _hook(inst.backup.after_recover, "BACKUP_AFTER_RECOVER", report)
     _write(report)
@@ -154,8 +154,8 @@ def _roles(inst: Installation, statements: Iterator[bytes]) -> list[str]:
 
 
 def _require_empty(inst: Installation) -> None:
-    for name in {inst.name_of(role) for role in ("platform", "dagster") if restore.is_here(inst, role)}:
-        tables = restore.tables(inst, name)
+    for name in {inst.name_of(role) for role in ("platform", "dagster") if database_restore.is_here(inst, role)}:
+        tables = database_restore.tables(inst, name)
         if tables:
             raise BackupError(
                 f"`zhiyun recover` is for an empty environment, and the database {name} has {tables} tables; use `zhiyun restore`, or set DATABASE_URL and ZHIYUN_HOME to an empty one. Nothing was changed."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from orchestration.backups.files import restore
+from orchestration.backups.files import restore as files_restore
 from orchestration.backups.restore.timing import Timing
 
 
@@ -21,7 +21,7 @@ class Report:
     kept: str = ""
     collections: dict[str, str] = field(default_factory=dict[str, str])
     replaced: tuple[str, ...] = ()
-    files: restore.Restored | None = None
+    files: files_restore.Restored | None = None
     notes: list[str] = field(default_factory=list[str])
     problems: list[str] = field(default_factory=list[str])
 

@@ -46,7 +46,7 @@ def capture(
     """Write a snapshot of every collection below `prefix` (`points/ID/ATTEMPT/`).
 
     Collections that `skip` names are passed over, for example what a trial restore left. Nothing stays on the node. Raises
-    BackupError, which names QDRANT_URL, and what the store raises; what was written by then is left for the sweeping.
+    BackupError, which names QDRANT_URL, and what the store raises; what was written by then is left for `points.orphans`.
     """
     with Node(settings, say=say, limits=limits) as node:
         about = node.about()

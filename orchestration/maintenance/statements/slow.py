@@ -10,8 +10,8 @@ import psycopg
 
 from knowledge.database import Connection
 from orchestration.maintenance.session import Facts, Say, Stop, facts, never, require, silent
-from orchestration.maintenance.statements import figures as statements
-from orchestration.maintenance.statements.figures import Counters, Snapshot
+from orchestration.maintenance.statements import snapshots
+from orchestration.maintenance.statements.snapshots import Counters, Snapshot
 from zhiyun.settings import MaintenanceSettings
 
 _SHOWN = 20
@@ -68,7 +68,7 @@ def slow_query_report(
     """Take a snapshot of pg_stat_statements, and compare it with the last one and with last week's."""
     require(connection, "operations.statement_snapshots")
     can = facts(connection)
-    why_not = statements.missing(connection, can)
+    why_not = snapshots.missing(connection, can)
     if why_not:
         return SlowQueries(False, None, 0.0, (), (), (why_not,))
     notes: list[str] = []
@@ -76,8 +76,8 @@ def slow_query_report(
         notes.append(f"Only statements of role {can.role} are seen: GRANT pg_monitor TO {can.role}.")
     if can.version < 16:
         notes.append("Plans without values need PostgreSQL 16 or later; none are shown.")
-    now = statements.take(connection, can)
-    last = statements.before(connection, now.taken_at)
+    now = snapshots.take(connection, can)
+    last = snapshots.before(connection, now.taken_at)
     between = now.since(last)
     total = sum(counters.total_ms for counters in between.values())
     by_time = sorted(between, key=lambda queryid: -between[queryid].total_ms)
@@ -87,7 +87,7 @@ def slow_query_report(
     found = [
         Statement(
             queryid,
-            statements.normalised(now.texts[queryid]),
+            snapshots.normalised(now.texts[queryid]),
             between[queryid],
             between[queryid].total_ms / total if total else 0.0,
             queryid in slow,
@@ -100,27 +100,27 @@ def slow_query_report(
         notes.append("There is no snapshot of a week ago to compare with yet.")
     return SlowQueries(
         True, last.taken_at if last else None, total, tuple(found), tuple(regressions or ()), tuple(notes),
-        statements.prune(connection, settings.statements_days),
+        snapshots.prune(connection, settings.statements_days),
     )  # fmt: skip
 
 
 def _is_slow(text: str, counters: Counters, limit_ms: float) -> bool:
-    return counters.mean_ms >= limit_ms and statements.reads_or_writes_data(text)
+    return counters.mean_ms >= limit_ms and snapshots.reads_or_writes_data(text)
 
 
 def _regressions(connection: Connection, now: Snapshot, between: dict[int, Counters]) -> list[Regression] | None:
     """Compare with the period that ended a week ago. None when there was none."""
-    then = statements.before(connection, now.taken_at - _WEEK + timedelta(hours=12))
+    then = snapshots.before(connection, now.taken_at - _WEEK + timedelta(hours=12))
     if then is None or then.taken_at < now.taken_at - _WEEK - _TOLERANCE:
         return None
-    period = then.since(statements.before(connection, then.taken_at))
+    period = then.since(snapshots.before(connection, then.taken_at))
     found: list[Regression] = []
     for queryid, new in between.items():
         old = period.get(queryid)
-        if old is None or min(old.calls, new.calls) < _CALLS or not statements.reads_or_writes_data(now.texts[queryid]):
+        if old is None or min(old.calls, new.calls) < _CALLS or not snapshots.reads_or_writes_data(now.texts[queryid]):
             continue
         if new.mean_ms >= _SLOWER * old.mean_ms and new.mean_ms - old.mean_ms >= _BY_MS:
-            text = statements.normalised(now.texts[queryid])
+            text = snapshots.normalised(now.texts[queryid])
             found.append(Regression(queryid, text, old.mean_ms, new.mean_ms, new.calls))
     return sorted(found, key=lambda r: -(r.now_ms - r.before_ms) * r.calls)
 
@@ -130,7 +130,7 @@ def _plan(connection: Connection, can: Facts, text: str) -> str:
     if can.version < 16:
         return ""
     plain = text.strip().rstrip(";")
-    if not statements.reads_or_writes_data(plain) or ";" in statements.normalised(plain):
+    if not snapshots.reads_or_writes_data(plain) or ";" in snapshots.normalised(plain):
         return ""
     try:
         with connection.transaction(force_rollback=True):
@@ -140,5 +140,5 @@ def _plan(connection: Connection, can: Facts, text: str) -> str:
             query = cast("LiteralString", f"EXPLAIN (GENERIC_PLAN) {plain}")
             rows = connection.execute(query).fetchall()
     except psycopg.Error as error:
-        return f"no plan: {statements.without_values((error.diag.message_primary or 'unknown').splitlines()[0])}"
-    return "\n".join(statements.without_values(row[0]) for row in rows)
+        return f"no plan: {snapshots.without_values((error.diag.message_primary or 'unknown').splitlines()[0])}"
+    return "\n".join(snapshots.without_values(row[0]) for row in rows)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from orchestration.maintenance.session import one
-from orchestration.maintenance.statements.figures import normalised
 from orchestration.maintenance.statements.slow import SlowQueries, slow_query_report
+from orchestration.maintenance.statements.snapshots import normalised
 from tests.integration.maintenance.conftest import Site
 from zhiyun.settings import MaintenanceSettings
 

@@ -1,78 +1,17 @@
-"""Recovery points for people and for Prometheus: tables of the Dagster UI, and the record in PostgreSQL."""
+"""What is in a recovery point, for people: as text for a terminal, as tables for the Dagster UI."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager, suppress
-
-import psycopg
-
-from knowledge.database import DatabaseUnavailable
-from objects.store import ObjectStoreError
-from orchestration import operations_record
-from orchestration.backups.database.server import words
 from orchestration.backups.installation import Installation
-from orchestration.backups.points import catalogue
 from orchestration.backups.points.catalogue import Point
-from orchestration.backups.points.listing import as_table, size_text
+from orchestration.backups.points.listing import as_table
+from orchestration.backups.points.record import all_points
 from orchestration.backups.recovery_point import Manifest, PostgresPart, VectorsPart
-from orchestration.backups.restore.drill import Drill
-
-
-def all_points(inst: Installation) -> list[Point]:
-    """The points of every store that answers, newest first, each with the stores that have it."""
-    found: list[Sequence[Point]] = []
-    for store in inst.stores:
-        with suppress(ObjectStoreError):  # told by the alerts; what the others have is still worth seeing
-            found.append(catalogue.points(store))
-    return catalogue.merge(found)
+from orchestration.backups.units import size_text
 
 
 def points_markdown(inst: Installation) -> str:
     return as_table(all_points(inst)) or "none yet"
-
-
-def record(inst: Installation) -> None:
-    """Bring the record in PostgreSQL, which metrics are read from, up to what the stores have."""
-    points = all_points(inst)
-    with _said(inst), inst.catalog("record of recovery points") as connection:
-        operations_record.record_points(connection, [_row(point) for point in points])
-
-
-def _row(point: Point) -> operations_record.PointRow:
-    return operations_record.PointRow(
-        id=point.id,
-        state=point.state,
-        made_at=point.made_at,
-        verified_at=point.verified_at,
-        size_bytes=point.size,
-        seconds=sum(point.manifest.seconds.values()) if point.manifest else 0.0,
-        stores=tuple(point.stores),
-        reason=point.reason,
-    )
-
-
-def record_drill(inst: Installation, done: Drill) -> None:
-    """Keep what a trial restore has shown."""
-    with _said(inst), inst.catalog("record of a restore drill") as connection:
-        operations_record.record_drill(
-            connection,
-            done.point,
-            done.rto_seconds,
-            rpo_seconds=done.rpo_seconds,
-            passed=not done.problems,
-            details={"seconds": done.timing.seconds, "problems": done.problems},
-            at=done.began,
-        )
-
-
-@contextmanager
-def _said(inst: Installation) -> Generator[None]:
-    """What was done is not undone because it could not be written down."""
-    try:
-        yield
-    except (DatabaseUnavailable, psycopg.Error) as error:
-        inst.progress.say(f"the record that metrics are read from was not brought up to date: {words(error)}")
 
 
 def as_text(point: Point, manifest: Manifest) -> str:
