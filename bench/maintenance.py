@@ -32,12 +32,12 @@ from orchestration.maintenance.indexes.report import index_report
 from orchestration.maintenance.session import session
 from orchestration.maintenance.statements.slow import slow_query_report
 from orchestration.maintenance.vacuum import vacuum_analyze
+from zhiyun.repository import REPOSITORY
 from zhiyun.settings import MaintenanceSettings
 
 ROWS = 1_000_000
 BAR = 300.0  # ms
 WRITERS = READERS = 2
-_REPOSITORY = Path(__file__).parents[1]
 _PAUSE = 0.002  # seconds between two statements of one client
 _ALONE = 5.0  # seconds of load without an action
 _TABLE = """
@@ -167,9 +167,7 @@ class _Bench:
 def _load(url: str, rows: int) -> Generator[Callable[[str], str]]:
     """The load, in a process of its own, so that nothing here delays it. It answers one line for each that it is told."""
     command = [sys.executable, "-m", "bench.maintenance", url, str(rows)]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=_REPOSITORY
-    ) as process:
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY) as process:
         assert process.stdin
         assert process.stdout
         told, answers = process.stdin, process.stdout

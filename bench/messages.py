@@ -12,13 +12,14 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psycopg
 
-_SAMPLE = Path(__file__).parents[1] / "sample" / "knowledge"
+from zhiyun.repository import REPOSITORY
+
+_SAMPLE = REPOSITORY / "sample" / "knowledge"
 _START = datetime.fromisoformat("2026-01-01T00:00:00+08:00")
 _CLAUSES = 400_000
 _BATCH = 4096  # conversations that are written at once

@@ -22,7 +22,7 @@ import numpy as np
 from qdrant_client import QdrantClient
 
 from bench.results import Row
-from bench.services import REPOSITORY, vector_store
+from bench.services import vector_store
 from knowledge.documents.document import Document, parse
 from knowledge.models import retrieval_model
 from knowledge.models.fusion import Judged, fit_weight
@@ -32,6 +32,7 @@ from knowledge.passages.splitter import cut
 from knowledge.releases.collection import CURRENT, Collections, Point
 from knowledge.retrieval.evaluation import halves, load_golden
 from knowledge.retrieval.retriever import Found, gathered, judged, ranked, searches
+from zhiyun.repository import REPOSITORY
 from zhiyun.settings import EmbeddingSettings, KnowledgeSettings, QdrantSettings, RetrievalSettings
 
 SAMPLE = REPOSITORY / "sample"

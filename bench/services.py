@@ -11,8 +11,7 @@ from pathlib import Path
 from embedded.services import ports, postgres, probes
 from embedded.services.processes import Service, running
 from migrations.__main__ import upgrade
-
-REPOSITORY = Path(__file__).parents[1]
+from zhiyun.repository import REPOSITORY
 
 
 @contextmanager

@@ -15,8 +15,8 @@ from typing import Any
 import httpx
 
 from bench.results import Row
+from zhiyun.repository import REPOSITORY
 
-REPOSITORY = Path(__file__).parents[1]
 _LONGEST = 300.0
 
 

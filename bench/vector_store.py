@@ -27,8 +27,9 @@ import psutil
 from qdrant_client import QdrantClient, models
 
 from bench.results import Row
-from bench.services import REPOSITORY, vector_store_process
+from bench.services import vector_store_process
 from bench.vector_points import LIMIT, SIZE, Chunk, chunks, queries
+from zhiyun.repository import REPOSITORY
 
 SIZES = (50_000, 200_000)
 COMPARED = 50_000

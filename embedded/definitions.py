@@ -14,9 +14,9 @@ from pathlib import Path
 from embedded.layout import Layout
 from embedded.services import ports, postgres, probes, redis
 from embedded.services.processes import Service
+from zhiyun.repository import REPOSITORY
 from zhiyun.settings import EmbeddingSettings, ServingSettings, StackSettings, load
 
-REPOSITORY = Path(__file__).parents[1]
 LOOPBACK = "127.0.0.1"
 
 

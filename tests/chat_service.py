@@ -23,8 +23,7 @@ from embedded.services import ports
 from tests.llm_standin import Standin
 from tests.llm_standin import running as running_standin
 from tests.tcp_switch import Switch, switch
-
-REPOSITORY = Path(__file__).parents[1]
+from zhiyun.repository import REPOSITORY
 
 REFUNDS = """# 退款
 

@@ -18,14 +18,13 @@ from psycopg import sql
 
 from embedded.services import ports, postgres, redis
 from embedded.services.processes import Service, running
+from zhiyun.repository import REPOSITORY
 from zhiyun.settings import S3Settings
 
 # What CI says of a commit must not depend on chance; on a developer's machine each run tries other examples.
 hypothesis.settings.register_profile("ci", derandomize=True, deadline=None)
 if os.environ.get("CI"):
     hypothesis.settings.load_profile("ci")
-
-REPOSITORY = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 
-REPOSITORY = Path(__file__).parents[1]
+from zhiyun.repository import REPOSITORY
+
 OPERATIONS = REPOSITORY / "docs" / "operations"
 PAGES = {"en": OPERATIONS / "runbook.md", "zh": OPERATIONS / "runbook.zh-CN.md"}
 

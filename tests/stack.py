@@ -15,9 +15,8 @@ import psutil
 
 from embedded.layout import Layout
 from embedded.services.processes import runs, session_members
+from zhiyun.repository import REPOSITORY
 from zhiyun.settings import ALL, variable_name
-
-REPOSITORY = Path(__file__).parents[1]
 
 
 def environment(home: Path, **settings: str) -> dict[str, str]:

@@ -13,8 +13,7 @@ import httpx
 from qdrant_client import QdrantClient
 
 from embedded.services import ports
-
-REPOSITORY = Path(__file__).parents[1]
+from zhiyun.repository import REPOSITORY
 
 
 class ServerProcess:

@@ -21,6 +21,7 @@ import redis
 
 from embedded.services.passwords import passwords
 from embedded.services.processes import Service
+from zhiyun.repository import REPOSITORY
 
 # Operators' manual: Redis may use 2 GB. Only keys that have a time to live are given up when it is full.
 _CONFIGURATION = """\
@@ -65,7 +66,7 @@ class Redis:
         """The server as a child process."""
         if self.binary is None:
             command = [sys.executable, "-m", "embedded.services.redis", "--port", str(self.port)]
-            return Service(name="redis", command=command, ready=self.answers, folder=Path(__file__).parents[2])
+            return Service(name="redis", command=command, ready=self.answers, folder=REPOSITORY)
         return Service(
             name="redis",
             command=[str(self.binary), str(self._configure())],

@@ -12,7 +12,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.chat_service import REPOSITORY, Published, running_chat, until
+from tests.chat_service import Published, running_chat, until
+from zhiyun.repository import REPOSITORY
 
 pytest_plugins = ("tests.chat_service",)
 

@@ -18,9 +18,9 @@ import pytest
 from console.doctor.kinds import Finding
 from tests.diagnosed import everything
 from tests.stack import Stack
+from zhiyun.repository import REPOSITORY
 
 pytestmark = pytest.mark.timeout(600)
-REPOSITORY = Path(__file__).parents[2]
 
 Look: TypeAlias = Callable[..., dict[str, list[Finding]]]
 

@@ -14,7 +14,8 @@ import pytest
 
 from embedded.attach import environment as reached
 from embedded.definitions import Ports
-from tests.stack import REPOSITORY, Stack
+from tests.stack import Stack
+from zhiyun.repository import REPOSITORY
 from zhiyun.settings import S3Settings
 
 pytestmark = pytest.mark.timeout(900)

@@ -17,8 +17,9 @@ import httpx
 import pytest
 
 from embedded.services import ports
-from tests.runbook_page import PAGES, REPOSITORY, Commands, commands
+from tests.runbook_page import PAGES, Commands, commands
 from tests.stack import Stack, environment
+from zhiyun.repository import REPOSITORY
 
 pytestmark = [
     pytest.mark.timeout(600),

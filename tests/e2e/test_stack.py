@@ -22,9 +22,9 @@ from embedded.services import ports
 from embedded.services.processes import runs, session_members
 from tests.browser import BROWSER_ARGUMENTS, find_browser
 from tests.stack import Stack, environment
+from zhiyun.repository import REPOSITORY
 
 pytestmark = pytest.mark.timeout(600)
-REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")

@@ -19,8 +19,8 @@ from psycopg import connect
 from embedded.services import ports, postgres, probes
 from serving.operations.dagster_figures import dagster_figures
 from tests.chat_service import until
-from tests.conftest import REPOSITORY
 from tests.webhook_standin import Webhook, webhook_standin
+from zhiyun.repository import REPOSITORY
 from zhiyun.settings import AlertSettings
 
 pytestmark = pytest.mark.timeout(600)

@@ -42,8 +42,8 @@ from tests.backed_up import Platform, seed, snapshots
 from tests.backup_worker import Worker
 from tests.tcp_switch import Switch
 from tests.vector_store import ServerProcess
+from zhiyun.repository import REPOSITORY
 
-REPOSITORY = Path(__file__).parents[2]
 FIRST = "2026-01-01"
 BUCKET = "recovery-points"
 # Where the points of a round go: a folder, as by default; a bucket; or a bucket with a copy in a folder.

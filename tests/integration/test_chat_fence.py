@@ -13,8 +13,9 @@ import pytest
 import redis
 
 from orchestration.backups.restore.fence import fenced
-from tests.chat_service import REPOSITORY, Chat, Published, running_chat, until, wired
+from tests.chat_service import Chat, Published, running_chat, until, wired
 from zhiyun.fence import KEY
+from zhiyun.repository import REPOSITORY
 from zhiyun.settings import RedisSettings
 
 pytest_plugins = ("tests.chat_service",)

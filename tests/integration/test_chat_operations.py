@@ -15,7 +15,8 @@ import psutil
 import pytest
 
 from embedded.services import ports
-from tests.chat_service import REPOSITORY, Chat, Published, running_chat, until
+from tests.chat_service import Chat, Published, running_chat, until
+from zhiyun.repository import REPOSITORY
 
 pytest_plugins = ("tests.chat_service",)
 

@@ -19,8 +19,7 @@ from console.cli import main
 from console.doctor.kinds import KINDS
 from tests.diagnosed import DEAD, found, told
 from tests.small_disk import small_disk
-
-REPOSITORY = Path(__file__).parents[2]
+from zhiyun.repository import REPOSITORY
 
 
 @pytest.fixture(autouse=True)

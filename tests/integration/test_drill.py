@@ -16,7 +16,7 @@ from orchestration.backups.making import steps
 from orchestration.backups.recovery_point import BackupError
 from orchestration.backups.restore import drill
 from tests.platforms import POINT, Made, Platform, rows
-from tests.stack import REPOSITORY
+from zhiyun.repository import REPOSITORY
 
 pytest_plugins = ("tests.platforms",)
 

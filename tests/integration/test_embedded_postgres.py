@@ -15,8 +15,7 @@ import pytest
 
 from embedded.services import ports, postgres
 from embedded.services.processes import ServiceFailed, last_lines, running
-
-REPOSITORY = Path(__file__).parents[2]
+from zhiyun.repository import REPOSITORY
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from qdrant_client import QdrantClient
 from orchestration.backups.progress import Logged
 from orchestration.backups.recovery_point import BackupError, VectorsPart
 from orchestration.backups.restore.recovery_report import CHECKLIST, Report
-from orchestration.backups.restore.timing import Timing
+from orchestration.backups.timing import Timing
 from orchestration.backups.vectors import capture as vectors_capture
 from orchestration.backups.vectors import restore as vectors_restore
 from tests import vector_points

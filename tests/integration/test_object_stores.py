@@ -21,9 +21,9 @@ from objects.places import Place, open_store
 from objects.s3 import S3Objects
 from objects.store import ObjectMissing, ObjectStore, ObjectStoreError
 from tests.s3_faults import Faults, faulty
+from zhiyun.repository import REPOSITORY
 from zhiyun.settings import S3Settings
 
-REPOSITORY = Path(__file__).parents[2]
 MEBIBYTE = 1 << 20
 NOW = timedelta(0)
 # Opens the store that its arguments name (place, endpoint) and does `{action}` with it.

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import tarfile
-from pathlib import Path
 
 import pytest
 
 from knowledge.documents.document import Document, UnreadableDocument, parse
 from knowledge.passages.splitter import Passage, cut
 from tests.passage_promises import check, torn
+from zhiyun.repository import REPOSITORY
 
-ARCHIVE = Path(__file__).resolve().parents[2].parent / "shared" / "corpora" / "tidb-docs-cn-2026-05.tar.gz"
+ARCHIVE = REPOSITORY.parent / "shared" / "corpora" / "tidb-docs-cn-2026-05.tar.gz"
 TARGET, MAXIMUM = 480, 2400
 
 pytestmark = pytest.mark.skipif(not ARCHIVE.exists(), reason=f"the corpus {ARCHIVE.name} is not on this machine")

@@ -9,7 +9,6 @@ import sys
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import psutil
 import psycopg
@@ -22,8 +21,8 @@ from orchestration.backups.database.server import on_database, programs_for
 from orchestration.backups.recovery_point import BackupError, PointDamaged
 from tests.backup_databases import Server, dumped, eventually, everything, in_pieces, rows, run, value
 from zhiyun.postgresql import OLDEST, ProgramsMissing, client_programs, servers
+from zhiyun.repository import REPOSITORY
 
-REPOSITORY = Path(__file__).parents[2]
 NOW = datetime(2026, 11, 24, 3, 15, tzinfo=UTC)
 
 

@@ -23,7 +23,7 @@ from orchestration.backups.restore import recover
 from orchestration.backups.restore.recovery_report import CHECKLIST
 from orchestration.backups.streams.blobs import write_blob
 from tests.platforms import ALIAS, POINT, Made, Platform, contents, rows
-from tests.stack import REPOSITORY
+from zhiyun.repository import REPOSITORY
 
 pytest_plugins = ("tests.platforms",)
 

@@ -24,8 +24,8 @@ from orchestration.backups.restore import in_place
 from orchestration.backups.restore import kept as keeping
 from orchestration.exclusion import exclusive
 from tests.platforms import POINT, Made, Platform, contents, rows
-from tests.stack import REPOSITORY
 from zhiyun.fence import KEY
+from zhiyun.repository import REPOSITORY
 from zhiyun.settings import DatabaseSettings
 
 pytest_plugins = ("tests.platforms",)

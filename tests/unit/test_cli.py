@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 
 from console.cli import main
+from zhiyun.repository import REPOSITORY
 from zhiyun.settings import configuration_markdown
-
-REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)

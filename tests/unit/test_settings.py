@@ -5,9 +5,8 @@ from pathlib import Path
 import pytest
 
 from zhiyun import settings
+from zhiyun.repository import REPOSITORY
 from zhiyun.settings import DatabaseSettings, LlmSettings, RedisSettings, ServingSettings, SettingsError, load
-
-REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Generator, Iterator
-from pathlib import Path
 
 import psycopg
 from psycopg import conninfo, errors
@@ -18,6 +17,7 @@ from knowledge.database import Connection
 from orchestration.backups.database.server import programs_for
 from orchestration.backups.recovery_point import BackupError
 from orchestration.capacity import connections
+from zhiyun.repository import REPOSITORY
 from zhiyun.settings import CapacitySettings, DatabaseSettings, ServingSettings, load
 
 _OLDEST = 15
@@ -174,7 +174,7 @@ def _writes(connection: Connection, where: str) -> Iterator[Finding]:
 def _schema(connection: Connection, database: str) -> Generator[Finding, None, str]:
     from alembic.script import ScriptDirectory
 
-    scripts = ScriptDirectory(str(Path(__file__).parents[3] / "migrations"))
+    scripts = ScriptDirectory(str(REPOSITORY / "migrations"))
     wanted = scripts.get_current_head()
     if connection.execute("SELECT to_regclass('schema_version')").fetchone() == (None,):
         yield NO_SCHEMA(database=database)

@@ -16,6 +16,7 @@ from console.doctor.kinds import Finding, Kind
 from console.doctor.site import Site, attempt
 from knowledge.documents.sources import parse_sources
 from orchestration.capacity import disk, memory
+from zhiyun.repository import REPOSITORY
 from zhiyun.settings import BackupSettings, CapacitySettings, KnowledgeSettings, load
 
 _LOOK_SECONDS = 1.0
@@ -190,7 +191,7 @@ def _periods() -> tuple[int, int]:
 def _versions() -> Iterator[Finding]:
     if not (3, 11) <= sys.version_info[:2] < (3, 13):
         yield PYTHON(python=platform.python_version())
-    lock = Path(__file__).parents[3] / "requirements.lock"
+    lock = REPOSITORY / "requirements.lock"
     wanted = dict(
         line.split(";")[0].strip().split("==") for line in lock.read_text().splitlines() if "==" in line
     ) if lock.exists() else {}  # fmt: skip

@@ -15,8 +15,8 @@ from orchestration.backups.database.capture import programs, server_major
 from orchestration.backups.database.server import connected, maintenance, one, system_identifier, words
 from orchestration.backups.installation import Installation
 from orchestration.backups.recovery_point import BackupError, Database, Manifest
-from orchestration.backups.restore.timing import Timing
 from orchestration.backups.streams.blobs import read_blob
+from orchestration.backups.timing import Timing
 from orchestration.backups.undo import Undo
 
 _OURS = """

@@ -22,8 +22,8 @@ from orchestration.backups.points import catalogue
 from orchestration.backups.points.record import written_down
 from orchestration.backups.recovery_point import BackupError, Manifest
 from orchestration.backups.restore import leftovers
-from orchestration.backups.restore.timing import Timing
 from orchestration.backups.scratch import scratch_name
+from orchestration.backups.timing import Timing
 from orchestration.backups.undo import Undo
 from orchestration.backups.vectors import restore as vectors_restore
 from orchestration.exclusion import exclusive

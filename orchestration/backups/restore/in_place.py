@@ -29,8 +29,8 @@ from orchestration.backups.restore import leftovers
 from orchestration.backups.restore.cutover import cut_over, forget_later
 from orchestration.backups.restore.reconcile import bring_up_to_date, reconcile
 from orchestration.backups.restore.report import Report
-from orchestration.backups.restore.timing import Timing
 from orchestration.backups.scratch import is_scratch
+from orchestration.backups.timing import Timing
 from orchestration.backups.undo import Undo
 from orchestration.backups.vectors import restore as vectors_restore
 from orchestration.backups.vectors.node import Node

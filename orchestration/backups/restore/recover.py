@@ -25,8 +25,8 @@ from orchestration.backups.points import catalogue, record
 from orchestration.backups.recovery_point import BackupError, Manifest
 from orchestration.backups.restore import leftovers
 from orchestration.backups.restore.recovery_report import Report
-from orchestration.backups.restore.timing import Timing
 from orchestration.backups.streams.blobs import read_blob
+from orchestration.backups.timing import Timing
 from orchestration.backups.undo import Undo
 from orchestration.backups.vectors import restore as vectors_restore
 from orchestration.backups.vectors.node import Node

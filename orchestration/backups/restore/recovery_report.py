@@ -8,7 +8,7 @@ from datetime import datetime
 import msgspec
 
 from orchestration.backups.making.golden import Compared
-from orchestration.backups.restore.timing import Timing
+from orchestration.backups.timing import Timing
 
 CHECKLIST = """\
 Before customers come here:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from orchestration.backups.files import restore as files_restore
-from orchestration.backups.restore.timing import Timing
+from orchestration.backups.timing import Timing
 
 
 @dataclass

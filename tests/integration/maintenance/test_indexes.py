@@ -10,8 +10,8 @@ import pytest
 
 from orchestration.maintenance.indexes.rebuild import IndexMaintenance, index_maintenance
 from orchestration.maintenance.session import one
-from tests.conftest import REPOSITORY
 from tests.integration.maintenance.conftest import Site
+from zhiyun.repository import REPOSITORY
 from zhiyun.settings import MaintenanceSettings
 
 PLENTY = 1 << 40
