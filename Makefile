@@ -76,7 +76,7 @@ bench: setup
 
 qdrant-suite: setup
 	@test -n "$(SUITE)" || { echo "name a checkout of Qdrant's repository: make qdrant-suite SUITE=path"; exit 1; }
-	$(BIN)/python -m tests.qdrant_openapi "$(SUITE)"
+	$(BIN)/python -m tests.support.vectors.qdrant_openapi "$(SUITE)"
 
 # One file for everything, the development tools too. Resolved by the oldest Python that may be used, so that it suits all.
 lock:

@@ -10,8 +10,8 @@ import httpx
 import pytest
 from qdrant_client import AsyncQdrantClient, QdrantClient
 
-from tests.release_passages import FOREVER, create_knowledge, passage
-from tests.vector_store import ServerProcess, connect
+from tests.support.vectors.release_passages import FOREVER, create_knowledge, passage
+from tests.support.vectors.vector_store import ServerProcess, connect
 
 # Read once, before any test puts a store of its own there.
 _SERVER = os.environ.get("QDRANT_URL")

@@ -8,7 +8,7 @@ import pytest
 from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import UnexpectedResponse
 
-from tests.release_passages import SIZE, create_knowledge, passage
+from tests.support.vectors.release_passages import SIZE, create_knowledge, passage
 
 
 def test_a_collection_is_described_as_it_was_created(client: QdrantClient, name: str) -> None:

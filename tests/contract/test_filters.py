@@ -6,7 +6,7 @@ import uuid
 
 from qdrant_client import QdrantClient, models
 
-from tests.release_passages import FOREVER, create_knowledge, dense, in_release, lexical, numbers
+from tests.support.vectors.release_passages import FOREVER, create_knowledge, dense, in_release, lexical, numbers
 
 
 def test_a_release_sees_its_own_passages_only(client: QdrantClient, knowledge: str) -> None:

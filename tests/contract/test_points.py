@@ -9,7 +9,7 @@ import httpx
 import pytest
 from qdrant_client import QdrantClient, models
 
-from tests.release_passages import SIZE, create_knowledge, dense, in_release, numbers, passage
+from tests.support.vectors.release_passages import SIZE, create_knowledge, dense, in_release, numbers, passage
 
 
 def test_writing_a_point_again_replaces_it(client: QdrantClient, name: str) -> None:

@@ -7,7 +7,7 @@ import uuid
 import pytest
 from qdrant_client import QdrantClient, models
 
-from tests.release_passages import dense, in_release, lexical, numbers
+from tests.support.vectors.release_passages import dense, in_release, lexical, numbers
 
 
 def test_a_batch_of_queries_answers_each_as_if_alone(client: QdrantClient, knowledge: str) -> None:

@@ -8,7 +8,7 @@ import httpx
 from qdrant_client import AsyncQdrantClient, models
 from qdrant_client.common.version_check import is_compatible
 
-from tests.release_passages import dense, in_release, lexical, numbers
+from tests.support.vectors.release_passages import dense, in_release, lexical, numbers
 
 
 async def test_the_async_client_is_served_alike(async_client: AsyncQdrantClient, knowledge: str) -> None:

@@ -12,10 +12,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.chat_service import Published, running_chat, until
+from tests.support.chat_service import Published, running_chat, until
 from zhiyun.repository import REPOSITORY
 
-pytest_plugins = ("tests.chat_service",)
+pytest_plugins = ("tests.support.chat_service",)
 
 SHIPPED = REPOSITORY / "deploy" / "logrotate" / "zhiyun"
 

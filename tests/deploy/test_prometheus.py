@@ -22,11 +22,11 @@ from psycopg.types.json import Json
 from embedded.services import ports, postgres
 from serving.operations.capacity_figures import capacity_figures
 from serving.operations.dagster_figures import dagster_figures
-from tests.chat_service import Published, running_chat, until
+from tests.support.chat_service import Published, running_chat, until
 from zhiyun.repository import REPOSITORY
 from zhiyun.settings import AlertSettings, CapacitySettings
 
-pytest_plugins = ("tests.chat_service",)
+pytest_plugins = ("tests.support.chat_service",)
 
 DEPLOY = REPOSITORY / "deploy"
 RULES = DEPLOY / "prometheus" / "rules.yml"

@@ -16,8 +16,8 @@ import httpx
 import pytest
 
 from console.doctor.kinds import Finding
-from tests.diagnosed import everything
-from tests.stack import Stack
+from tests.support.diagnosed import everything
+from tests.support.stack import Stack
 from zhiyun.repository import REPOSITORY
 
 pytestmark = pytest.mark.timeout(600)

@@ -14,7 +14,7 @@ import pytest
 
 from embedded.attach import environment as reached
 from embedded.definitions import Ports
-from tests.stack import Stack
+from tests.support.stack import Stack
 from zhiyun.repository import REPOSITORY
 from zhiyun.settings import S3Settings
 

@@ -17,8 +17,8 @@ import httpx
 import pytest
 
 from embedded.services import ports
-from tests.runbook_page import PAGES, Commands, commands
-from tests.stack import Stack, environment
+from tests.support.runbook_page import PAGES, Commands, commands
+from tests.support.stack import Stack, environment
 from zhiyun.repository import REPOSITORY
 
 pytestmark = [

@@ -20,8 +20,8 @@ from playwright.sync_api import expect, sync_playwright
 
 from embedded.services import ports
 from embedded.services.processes import runs, session_members
-from tests.browser import BROWSER_ARGUMENTS, find_browser
-from tests.stack import Stack, environment
+from tests.support.browser import BROWSER_ARGUMENTS, find_browser
+from tests.support.stack import Stack, environment
 from zhiyun.repository import REPOSITORY
 
 pytestmark = pytest.mark.timeout(600)

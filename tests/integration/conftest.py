@@ -13,8 +13,8 @@ from psycopg import sql
 
 from embedded.services import ports, postgres
 from embedded.services.processes import running
-from tests.backup_databases import Server
-from tests.knowledge_base import KnowledgeBase
+from tests.support.backups.databases import Server
+from tests.support.knowledge_base import KnowledgeBase
 from zhiyun.postgresql import OLDEST, client_programs, servers
 
 

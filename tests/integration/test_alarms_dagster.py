@@ -18,8 +18,8 @@ from psycopg import connect
 
 from embedded.services import ports, postgres, probes
 from serving.operations.dagster_figures import dagster_figures
-from tests.chat_service import until
-from tests.webhook_standin import Webhook, webhook_standin
+from tests.support.chat_service import until
+from tests.support.faults.webhook_standin import Webhook, webhook_standin
 from zhiyun.repository import REPOSITORY
 from zhiyun.settings import AlertSettings
 
@@ -38,7 +38,7 @@ class Dagster:
 
     def start(self, name: str) -> None:
         commands = {
-            "code": ["dagster", "api", "grpc", "-f", "tests/alarms_location.py", "-h", "127.0.0.1", "-p", str(self.port),
+            "code": ["dagster", "api", "grpc", "-f", "tests/support/alarms_location.py", "-h", "127.0.0.1", "-p", str(self.port),
                      "--location-name", "zhiyun", "--use-python-environment-entry-point"],
             "daemon": ["dagster._daemon", "run", "-w", str(REPOSITORY / "workspace.yaml")],
         }  # fmt: skip

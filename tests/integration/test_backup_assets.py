@@ -20,8 +20,8 @@ from orchestration.backups.recovery_point import manifest_key
 from orchestration.definitions import defs
 from orchestration.exclusion import exclusive
 from orchestration.schedules import nightly_recovery_point
-from tests.knowledge_base import KnowledgeBase, failures
-from tests.vector_store import ServerProcess
+from tests.support.knowledge_base import KnowledgeBase, failures
+from tests.support.vectors.vector_store import ServerProcess
 from zhiyun.settings import DatabaseSettings, load
 
 NIGHT = "2026-11-24"

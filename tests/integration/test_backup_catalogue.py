@@ -32,7 +32,7 @@ from orchestration.backups.recovery_point import (
     verification_key,
 )
 from orchestration.backups.units import age_text, size_text
-from tests.recovery_points import NIGHT, MemoryObjects, add_failure, add_point, assert_whole
+from tests.support.backups.recovery_points import NIGHT, MemoryObjects, add_failure, add_point, assert_whole
 
 DAY = timedelta(days=1)
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from console import cli
-from tests.platforms import POINT, Made, Platform
-from tests.stack import Stack
+from tests.support.backups.platforms import POINT, Made, Platform
+from tests.support.stack import Stack
 
-pytest_plugins = ("tests.platforms",)
+pytest_plugins = ("tests.support.backups.platforms",)
 
 
 class Said:

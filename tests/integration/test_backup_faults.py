@@ -31,12 +31,12 @@ from orchestration.backups.streams import encryption
 from orchestration.backups.vectors.node import Node
 from orchestration.capacity.guard import NoRoom
 from orchestration.exclusion import Busy, exclusive
-from tests.backed_up import ALIAS, Platform, snapshots
-from tests.backup_databases import eventually, value
-from tests.knowledge_base import KnowledgeBase, failures
-from tests.s3_faults import faulty
-from tests.vector_store import ServerProcess
-from tests.vector_store import connect as connect_qdrant
+from tests.support.backups.backed_up import ALIAS, Platform, snapshots
+from tests.support.backups.databases import eventually, value
+from tests.support.faults.s3_faults import faulty
+from tests.support.knowledge_base import KnowledgeBase, failures
+from tests.support.vectors.vector_store import ServerProcess
+from tests.support.vectors.vector_store import connect as connect_qdrant
 from zhiyun.postgresql import OLDEST, servers
 from zhiyun.settings import DatabaseSettings, S3Settings
 

@@ -37,11 +37,11 @@ from orchestration.backups.points import catalogue, retention
 from orchestration.backups.recovery_point import manifest_key, verification_key
 from orchestration.backups.vectors import capture as vectors_capture
 from orchestration.backups.vectors.node import Node
-from tests import backup_worker
-from tests.backed_up import Platform, seed, snapshots
-from tests.backup_worker import Worker
-from tests.tcp_switch import Switch
-from tests.vector_store import ServerProcess
+from tests.support.backups import worker as backup_worker
+from tests.support.backups.backed_up import Platform, seed, snapshots
+from tests.support.backups.worker import Worker
+from tests.support.faults.tcp_switch import Switch
+from tests.support.vectors.vector_store import ServerProcess
 from zhiyun.repository import REPOSITORY
 
 FIRST = "2026-01-01"

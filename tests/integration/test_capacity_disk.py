@@ -15,12 +15,12 @@ from psycopg.types.json import Json
 from orchestration.capacity import disk
 from orchestration.capacity.assets import disk_capacity
 from orchestration.capacity.guard import NoRoom, room_to_work
-from tests.chat_service import Published, running_chat, until
-from tests.knowledge_base import KnowledgeBase, failures
-from tests.small_disk import SmallDisk, small_disk
+from tests.support.chat_service import Published, running_chat, until
+from tests.support.faults.small_disk import SmallDisk, small_disk
+from tests.support.knowledge_base import KnowledgeBase, failures
 from zhiyun.settings import CapacitySettings
 
-pytest_plugins = ("tests.chat_service",)
+pytest_plugins = ("tests.support.chat_service",)
 
 QUESTION = "国内信用卡退款多久到账？"
 

@@ -7,9 +7,9 @@ import uuid
 import httpx
 import pytest
 
-from tests.chat_service import REFUNDS, Chat, until
+from tests.support.chat_service import REFUNDS, Chat, until
 
-pytest_plugins = ("tests.chat_service",)
+pytest_plugins = ("tests.support.chat_service",)
 
 
 def test_a_question_is_answered_from_the_documents_with_the_passage_it_rests_on(chat: Chat) -> None:

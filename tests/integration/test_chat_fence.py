@@ -13,12 +13,12 @@ import pytest
 import redis
 
 from orchestration.backups.restore.fence import fenced
-from tests.chat_service import Chat, Published, running_chat, until, wired
+from tests.support.chat_service import Chat, Published, running_chat, until, wired
 from zhiyun.fence import KEY
 from zhiyun.repository import REPOSITORY
 from zhiyun.settings import RedisSettings
 
-pytest_plugins = ("tests.chat_service",)
+pytest_plugins = ("tests.support.chat_service",)
 
 QUESTION = "国内信用卡退款多久到账？"
 

@@ -7,10 +7,10 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.chat_service import Chat, events, until
-from tests.llm_standin import Standin
+from tests.support.chat_service import Chat, events, until
+from tests.support.faults.llm_standin import Standin
 
-pytest_plugins = ("tests.chat_service",)
+pytest_plugins = ("tests.support.chat_service",)
 
 QUESTION = "国内信用卡退款多久到账？"
 

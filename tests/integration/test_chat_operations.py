@@ -15,10 +15,10 @@ import psutil
 import pytest
 
 from embedded.services import ports
-from tests.chat_service import Chat, Published, running_chat, until
+from tests.support.chat_service import Chat, Published, running_chat, until
 from zhiyun.repository import REPOSITORY
 
-pytest_plugins = ("tests.chat_service",)
+pytest_plugins = ("tests.support.chat_service",)
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.chat_service import Chat, Published, running_chat, until, wired
+from tests.support.chat_service import Chat, Published, running_chat, until, wired
 
-pytest_plugins = ("tests.chat_service",)
+pytest_plugins = ("tests.support.chat_service",)
 
 QUESTION = "国内信用卡退款多久到账？"
 

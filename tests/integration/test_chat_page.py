@@ -7,11 +7,11 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from tests.browser import BROWSER_ARGUMENTS, find_browser
-from tests.chat_service import Chat
-from tests.llm_standin import Standin
+from tests.support.browser import BROWSER_ARGUMENTS, find_browser
+from tests.support.chat_service import Chat
+from tests.support.faults.llm_standin import Standin
 
-pytest_plugins = ("tests.chat_service",)
+pytest_plugins = ("tests.support.chat_service",)
 
 BROWSER = find_browser()
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")

@@ -11,11 +11,11 @@ import httpx
 import psycopg
 
 from console.doctor.kinds import Finding
-from tests.chat_service import Chat, Published, running_chat, until, wired
-from tests.diagnosed import DEAD, found, told
+from tests.support.chat_service import Chat, Published, running_chat, until, wired
+from tests.support.diagnosed import DEAD, found, told
 from zhiyun import fence
 
-pytest_plugins = ("tests.chat_service",)
+pytest_plugins = ("tests.support.chat_service",)
 
 
 def port_of(chat: Chat) -> str:

@@ -18,9 +18,9 @@ from psycopg import sql
 from embedded.services import postgres
 from embedded.services.ports import free_port
 from embedded.services.processes import running
-from tests.chat_service import at_port
-from tests.diagnosed import DEAD, found, told
-from tests.tcp_switch import switch
+from tests.support.chat_service import at_port
+from tests.support.diagnosed import DEAD, found, told
+from tests.support.faults.tcp_switch import switch
 
 
 def database(url: str, **more: str) -> dict[str, str]:

@@ -17,8 +17,8 @@ import pytest
 
 from console.cli import main
 from console.doctor.kinds import KINDS
-from tests.diagnosed import DEAD, found, told
-from tests.small_disk import small_disk
+from tests.support.diagnosed import DEAD, found, told
+from tests.support.faults.small_disk import small_disk
 from zhiyun.repository import REPOSITORY
 
 
@@ -46,7 +46,7 @@ def test_every_wrong_setting_is_told_at_once_and_the_rest_is_looked_at_all_the_s
     assert "llm" in findings["doctor.settings_wrong"].area
     assert "network.refused" in findings  # Redis
     assert findings["configuration.wrong_value"].severity == "error"
-    from tests.diagnosed import settings
+    from tests.support.diagnosed import settings
     from zhiyun.settings import problems
 
     with settings(SERVING_PORT="eight", DATABASE_POOL_MIN="50", DATABASE_POOL_MAX="10", LLM_BASE_URL="ftp://x"):
@@ -199,7 +199,7 @@ def test_another_user_s_folder_is_not_judged_from_outside(tmp_path: Path) -> Non
     os.chown(home, 12345, -1)
     tmp_path.chmod(0o755)
     ran = subprocess.run(
-        [sys.executable, "-c", "import os; from tests.diagnosed import found; found('processes', 'machine', ZHIYUN_HOME='/none'); "
+        [sys.executable, "-c", "import os; from tests.support.diagnosed import found; found('processes', 'machine', ZHIYUN_HOME='/none'); "
          f"os.seteuid(54321); print(sorted(found('processes', 'machine', ZHIYUN_HOME={str(home)!r}, KNOWLEDGE_SOURCES='/')))"],
         cwd=REPOSITORY, capture_output=True, text=True, check=False,
     )  # fmt: skip

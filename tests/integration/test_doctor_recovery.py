@@ -8,10 +8,10 @@ import psycopg
 
 from orchestration.backups.making import steps
 from orchestration.backups.restore.drill import drill, record_drill
-from tests.diagnosed import found, told
-from tests.platforms import POINT, Platform
+from tests.support.backups.platforms import POINT, Platform
+from tests.support.diagnosed import found, told
 
-pytest_plugins = ("tests.platforms",)
+pytest_plugins = ("tests.support.backups.platforms",)
 
 
 def test_a_good_point_is_well_until_it_is_old_or_its_store_is_gone(platform: Platform) -> None:

@@ -23,13 +23,13 @@ from qdrant_client import QdrantClient, models
 
 from embedded.services import ports, processes
 from embedded.services import redis as embedded_redis
-from tests.chat_service import Published, at_port
-from tests.diagnosed import DEAD, found, told
-from tests.llm_standin import Standin
-from tests.tcp_switch import switch
-from tests.vector_store import ServerProcess
+from tests.support.chat_service import Published, at_port
+from tests.support.diagnosed import DEAD, found, told
+from tests.support.faults.llm_standin import Standin
+from tests.support.faults.tcp_switch import switch
+from tests.support.vectors.vector_store import ServerProcess
 
-pytest_plugins = ("tests.chat_service",)
+pytest_plugins = ("tests.support.chat_service",)
 
 
 def say(*areas: str, **settings: str) -> dict[str, str]:

@@ -15,10 +15,10 @@ from orchestration.backups.assets import restore_drill
 from orchestration.backups.making import steps
 from orchestration.backups.recovery_point import BackupError
 from orchestration.backups.restore import drill
-from tests.platforms import POINT, Made, Platform, rows
+from tests.support.backups.platforms import POINT, Made, Platform, rows
 from zhiyun.repository import REPOSITORY
 
-pytest_plugins = ("tests.platforms",)
+pytest_plugins = ("tests.support.backups.platforms",)
 
 
 def scratch(platform: Platform) -> list[str]:

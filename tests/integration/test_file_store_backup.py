@@ -27,7 +27,7 @@ from orchestration.backups.files.restore import restore, verify
 from orchestration.backups.files.sources import StoredFiles, file_sources
 from orchestration.backups.recovery_point import BackupError, FilesPart, PointDamaged
 from orchestration.backups.streams.encryption import Keys, generate
-from tests.recovery_points import MemoryObjects
+from tests.support.backups.recovery_points import MemoryObjects
 from zhiyun.settings import BackupSettings, KnowledgeSettings, S3Settings, SettingsError
 
 OLD = 1_700_000_000 * 10**9 + 123_456_789  # a time with nanoseconds

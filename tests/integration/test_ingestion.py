@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from tests.knowledge_base import KnowledgeBase, failures
+from tests.support.knowledge_base import KnowledgeBase, failures
 
 BILLING = """# 账单
 

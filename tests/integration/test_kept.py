@@ -6,10 +6,10 @@ import pytest
 
 from orchestration.backups.recovery_point import BackupError
 from orchestration.backups.restore import in_place, kept
-from tests.knowledge_base import failures
-from tests.platforms import POINT, SECOND, Made, Platform, contents
+from tests.support.backups.platforms import POINT, SECOND, Made, Platform, contents
+from tests.support.knowledge_base import failures
 
-pytest_plugins = ("tests.platforms",)
+pytest_plugins = ("tests.support.backups.platforms",)
 
 
 def test_it_comes_back_after_an_ingestion_has_tidied_its_collections_away(made: Made, platform: Platform) -> None:

@@ -18,7 +18,7 @@ from orchestration.backups.database import archive, siblings, verify
 from orchestration.backups.database.dump import Dump, globals_
 from orchestration.backups.database.load import restore_into
 from orchestration.backups.recovery_point import BackupError, PointDamaged
-from tests.backup_databases import Server, dumped, in_pieces, run, value
+from tests.support.backups.databases import Server, dumped, in_pieces, run, value
 
 
 @pytest.fixture

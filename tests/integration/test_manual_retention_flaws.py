@@ -21,7 +21,7 @@ from orchestration.backups.points.catalogue import find, points, write_failure
 from orchestration.backups.points.retention import Policy, prune
 from orchestration.backups.recovery_point import BackupError
 from orchestration.backups.streams.blobs import write_blob
-from tests.recovery_points import add_point, assert_whole
+from tests.support.backups.recovery_points import add_point, assert_whole
 from zhiyun.settings import S3Settings, SettingsError
 
 DAY = timedelta(days=1)

@@ -15,9 +15,9 @@ from orchestration.backups.restore.recovery_report import CHECKLIST, Report
 from orchestration.backups.timing import Timing
 from orchestration.backups.vectors import capture as vectors_capture
 from orchestration.backups.vectors import restore as vectors_restore
-from tests import vector_points
-from tests.memory_objects import MemoryObjects
-from tests.vector_store import connect
+from tests.support.backups.memory_objects import MemoryObjects
+from tests.support.vectors import vector_points
+from tests.support.vectors.vector_store import connect
 from zhiyun.settings import QdrantSettings
 
 

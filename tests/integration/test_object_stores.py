@@ -20,7 +20,7 @@ from objects.folder import FolderObjects
 from objects.places import Place, open_store
 from objects.s3 import S3Objects
 from objects.store import ObjectMissing, ObjectStore, ObjectStoreError
-from tests.s3_faults import Faults, faulty
+from tests.support.faults.s3_faults import Faults, faulty
 from zhiyun.repository import REPOSITORY
 from zhiyun.settings import S3Settings
 

@@ -8,7 +8,7 @@ import pytest
 
 from knowledge.documents.document import Document, UnreadableDocument, parse
 from knowledge.passages.splitter import Passage, cut
-from tests.passage_promises import check, torn
+from tests.support.passage_promises import check, torn
 from zhiyun.repository import REPOSITORY
 
 ARCHIVE = REPOSITORY.parent / "shared" / "corpora" / "tidb-docs-cn-2026-05.tar.gz"

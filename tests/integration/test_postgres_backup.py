@@ -19,7 +19,7 @@ from orchestration.backups.database.dump import Dump, globals_
 from orchestration.backups.database.load import restore_into
 from orchestration.backups.database.server import on_database, programs_for
 from orchestration.backups.recovery_point import BackupError, PointDamaged
-from tests.backup_databases import Server, dumped, eventually, everything, in_pieces, rows, run, value
+from tests.support.backups.databases import Server, dumped, eventually, everything, in_pieces, rows, run, value
 from zhiyun.postgresql import OLDEST, ProgramsMissing, client_programs, servers
 from zhiyun.repository import REPOSITORY
 

@@ -22,10 +22,10 @@ from orchestration.backups.recovery_point import BackupError, Manifest, manifest
 from orchestration.backups.restore import recover
 from orchestration.backups.restore.recovery_report import CHECKLIST
 from orchestration.backups.streams.blobs import write_blob
-from tests.platforms import ALIAS, POINT, Made, Platform, contents, rows
+from tests.support.backups.platforms import ALIAS, POINT, Made, Platform, contents, rows
 from zhiyun.repository import REPOSITORY
 
-pytest_plugins = ("tests.platforms",)
+pytest_plugins = ("tests.support.backups.platforms",)
 
 
 def is_empty(platform: Platform) -> bool:

@@ -21,8 +21,8 @@ from orchestration.backups.making import golden
 from orchestration.backups.recovery_point import VectorsPart
 from orchestration.backups.vectors import capture as vectors_capture
 from orchestration.backups.vectors import restore as vectors_restore
-from tests.knowledge_base import KnowledgeBase, failures
-from tests.memory_objects import MemoryObjects
+from tests.support.backups.memory_objects import MemoryObjects
+from tests.support.knowledge_base import KnowledgeBase, failures
 from zhiyun.settings import DatabaseSettings, KnowledgeSettings, QdrantSettings
 
 REFUNDS = "# 退款\n\n付款后 7 天内可以全额退款。\n"

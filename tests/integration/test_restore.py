@@ -17,10 +17,10 @@ from orchestration.backups.making import steps
 from orchestration.backups.recovery_point import BackupError
 from orchestration.backups.restore import in_place, kept
 from tests.conftest import migrate
-from tests.knowledge_base import failures
-from tests.platforms import FIRST, POINT, SECOND, Made, Platform, contents, rows
+from tests.support.backups.platforms import FIRST, POINT, SECOND, Made, Platform, contents, rows
+from tests.support.knowledge_base import failures
 
-pytest_plugins = ("tests.platforms",)
+pytest_plugins = ("tests.support.backups.platforms",)
 
 
 @pytest.fixture

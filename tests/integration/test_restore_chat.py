@@ -12,10 +12,10 @@ import httpx
 import pytest
 
 from orchestration.backups.restore import in_place, kept
-from tests.chat_service import Chat, running_chat, until
-from tests.platforms import POINT, Platform
+from tests.support.backups.platforms import POINT, Platform
+from tests.support.chat_service import Chat, running_chat, until
 
-pytest_plugins = ("tests.platforms",)
+pytest_plugins = ("tests.support.backups.platforms",)
 
 
 @pytest.fixture

@@ -23,12 +23,12 @@ from orchestration.backups.recovery_point import BackupError, PointDamaged
 from orchestration.backups.restore import in_place
 from orchestration.backups.restore import kept as keeping
 from orchestration.exclusion import exclusive
-from tests.platforms import POINT, Made, Platform, contents, rows
+from tests.support.backups.platforms import POINT, Made, Platform, contents, rows
 from zhiyun.fence import KEY
 from zhiyun.repository import REPOSITORY
 from zhiyun.settings import DatabaseSettings
 
-pytest_plugins = ("tests.platforms",)
+pytest_plugins = ("tests.support.backups.platforms",)
 
 
 def refused(platform: Platform, parts: tuple[str, ...] = PARTS, **options: Any) -> str:

@@ -6,7 +6,7 @@ import pytest
 from orchestration.resources import Stores
 from orchestration.schedules import hourly_ingestion
 from orchestration.sensors import source_changes
-from tests.knowledge_base import KnowledgeBase
+from tests.support.knowledge_base import KnowledgeBase
 
 
 def tick(instance: dg.DagsterInstance, cursor: str | None) -> tuple[dg.RunRequest | dg.SkipReason, str | None]:

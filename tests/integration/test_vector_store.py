@@ -16,8 +16,8 @@ import pytest
 from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import UnexpectedResponse
 
-from tests.release_passages import create_knowledge, in_release, passage
-from tests.vector_store import ServerProcess, connect
+from tests.support.vectors.release_passages import create_knowledge, in_release, passage
+from tests.support.vectors.vector_store import ServerProcess, connect
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.vector_store import ServerProcess
+from tests.support.vectors.vector_store import ServerProcess
 
 CITIES = {
     1: ([0.0, 1.0], "a", ["x", "y"]),

@@ -12,8 +12,8 @@ import httpx
 import pytest
 from hypothesis import HealthCheck, given, note, settings
 
-from tests.rubbish import COLLECTION, INDEXES, SHAPES, Rubbish, point, requests, wrong_types
-from tests.vector_store import ServerProcess
+from tests.support.vectors.rubbish import COLLECTION, INDEXES, SHAPES, Rubbish, point, requests, wrong_types
+from tests.support.vectors.vector_store import ServerProcess
 
 KNOWN = 50
 ANOTHER_AFTER = 40  # requests, so that one that empties a collection does not make the later ones harmless

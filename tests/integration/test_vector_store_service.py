@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from tests.vector_store import ServerProcess
+from tests.support.vectors.vector_store import ServerProcess
 
 NAME = "service"
 

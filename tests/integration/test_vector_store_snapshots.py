@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.vector_store import ServerProcess
+from tests.support.vectors.vector_store import ServerProcess
 
 SIZE = 32
 

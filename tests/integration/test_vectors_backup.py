@@ -20,9 +20,9 @@ from orchestration.backups.recovery_point import BackupError, PointDamaged, Vect
 from orchestration.backups.vectors import capture as vectors_capture
 from orchestration.backups.vectors import restore as vectors_restore
 from orchestration.backups.vectors.node import Limits, Node
-from tests import vector_points
-from tests.memory_objects import MemoryObjects
-from tests.vector_store import ServerProcess, connect
+from tests.support.backups.memory_objects import MemoryObjects
+from tests.support.vectors import vector_points
+from tests.support.vectors.vector_store import ServerProcess, connect
 from zhiyun.settings import QdrantSettings
 
 # Read once, before any test puts a store of its own there.

@@ -17,7 +17,7 @@ from orchestration.alarms import conditions, formats
 from orchestration.alarms.alert import Alert, NotDelivered, Send, State, Status, Told, deliver
 from orchestration.alarms.conditions import Clockwork, EndedRun, FailedCheck, Heartbeat, RunInProgress, Watch
 from orchestration.alarms.delivery import webhook
-from tests.webhook_standin import Webhook, webhook_standin
+from tests.support.faults.webhook_standin import Webhook, webhook_standin
 from zhiyun.settings import AlertSettings
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)

@@ -25,7 +25,7 @@ from orchestration.backups.points.alerts import Night, conditions
 from orchestration.backups.points.catalogue import Point
 from orchestration.backups.points.survey import look
 from orchestration.sensors import expected_nights, recovery_point_alerts
-from tests.recovery_points import MemoryObjects, add_failure, add_point, point
+from tests.support.backups.recovery_points import MemoryObjects, add_failure, add_point, point
 from zhiyun.settings import AlertSettings, BackupSettings
 
 HOUR = timedelta(hours=1)

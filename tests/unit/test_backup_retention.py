@@ -13,7 +13,15 @@ from objects.store import ObjectStoreError
 from orchestration.backups.points.catalogue import Point, points
 from orchestration.backups.points.retention import Plan, Policy, plan, prune, prune_all
 from orchestration.backups.recovery_point import State, failure_key, manifest_key
-from tests.recovery_points import NIGHT, Killed, MemoryObjects, add_failure, add_point, assert_whole, point
+from tests.support.backups.recovery_points import (
+    NIGHT,
+    Killed,
+    MemoryObjects,
+    add_failure,
+    add_point,
+    assert_whole,
+    point,
+)
 
 DAY = timedelta(days=1)
 

@@ -9,7 +9,7 @@ import pytest
 
 import console.doctor.diagnosis  # noqa: F401  every check registers its kinds
 from console.doctor.kinds import KINDS, Language, findings_markdown
-from tests.runbook_page import OPERATIONS, PAGES, cited, commands, without_fences
+from tests.support.runbook_page import OPERATIONS, PAGES, cited, commands, without_fences
 from zhiyun.repository import REPOSITORY
 
 FINDINGS: dict[Language, Path] = {"en": OPERATIONS / "findings.md", "zh": OPERATIONS / "findings.zh-CN.md"}

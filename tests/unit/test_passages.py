@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from knowledge.documents.document import Document, parse
 from knowledge.passages.splitter import Passage, cut
 from knowledge.text.markup import searchable
-from tests.passage_promises import SENTENCE_END, check, torn
+from tests.support.passage_promises import SENTENCE_END, check, torn
 
 
 def markdown(text: str) -> Document:

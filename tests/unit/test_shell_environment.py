@@ -14,7 +14,7 @@ from console.doctor import site
 from embedded.attach import last_known, shell_environment
 from embedded.definitions import Ports
 from embedded.layout import Layout
-from tests.diagnosed import settings
+from tests.support.diagnosed import settings
 
 PORTS = Ports(serving=1, dagster=2, qdrant=3, postgres=4, redis=5, code=6)
 

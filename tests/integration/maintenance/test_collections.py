@@ -8,7 +8,7 @@ from qdrant_client import QdrantClient, models
 
 from knowledge.releases.collection import PAYLOAD_INDEXES
 from orchestration.maintenance.collections import CollectionMaintenance, collection_maintenance
-from tests.knowledge_base import KnowledgeBase
+from tests.support.knowledge_base import KnowledgeBase
 from zhiyun.settings import QdrantSettings, load
 
 

@@ -1,4 +1,4 @@
-"""`python -m tests.qdrant_openapi CHECKOUT`: Qdrant's own API tests against the embedded vector store.
+"""`python -m tests.support.vectors.qdrant_openapi CHECKOUT`: Qdrant's own API tests against the embedded vector store.
 
 CHECKOUT is a checkout of Qdrant's repository; nothing of it is copied. Its `tests/openapi` checks each answer against
 `docs/redoc/master/openapi.json`. Exit code 1 when fewer than 700 of the relevant tests pass, or more than 13 fail.
@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.vector_store import ServerProcess
+from tests.support.vectors.vector_store import ServerProcess
 
 LEAST_PASSED = 700
 MOST_FAILED = 13
@@ -68,7 +68,7 @@ class Outcome:
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m tests.qdrant_openapi", description=(__doc__ or "").partition("\n\n")[2]
+        prog="python -m tests.support.vectors.qdrant_openapi", description=(__doc__ or "").partition("\n\n")[2]
     )
     parser.add_argument("checkout", type=Path, help="a checkout of Qdrant's repository")
     parser.add_argument("--url", help="a running server, empty; QDRANT_API_KEY is its key (default: start ours)")

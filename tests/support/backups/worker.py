@@ -12,7 +12,7 @@ from multiprocessing.context import ForkServerProcess
 PART = 256 << 10
 """Bytes of a part of an upload: so few that a dump of some MB has several."""
 _IMPORTED = [
-    "tests.backup_worker", "orchestration.backups.making.steps", "boto3.session", "botocore.config", "qdrant_client",
+    "tests.support.backups.worker", "orchestration.backups.making.steps", "boto3.session", "botocore.config", "qdrant_client",
     "zstandard", "pyrage", "objects.s3_uploads", "knowledge.models.static_embedding", "torch",
 ]  # fmt: skip
 

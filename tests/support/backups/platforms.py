@@ -26,8 +26,8 @@ from orchestration.backups.making import golden
 from orchestration.backups.making.steps import make
 from orchestration.backups.progress import Logged
 from tests.conftest import migrate
-from tests.knowledge_base import KnowledgeBase, failures
-from tests.vector_store import ServerProcess
+from tests.support.knowledge_base import KnowledgeBase, failures
+from tests.support.vectors.vector_store import ServerProcess
 from zhiyun.settings import QdrantSettings
 
 POINT = "2026-11-24T031500Z"

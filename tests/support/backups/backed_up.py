@@ -18,7 +18,7 @@ from embedded.services import postgres
 from orchestration.backups.installation import Installation, installation
 from orchestration.backups.vectors.node import Node
 from tests.conftest import migrate
-from tests.knowledge_base import KnowledgeBase, failures
+from tests.support.knowledge_base import KnowledgeBase, failures
 
 ALIAS = "kb"
 _DOCUMENTS = {

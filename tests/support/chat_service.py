@@ -20,9 +20,9 @@ import httpx
 import pytest
 
 from embedded.services import ports
-from tests.llm_standin import Standin
-from tests.llm_standin import running as running_standin
-from tests.tcp_switch import Switch, switch
+from tests.support.faults.llm_standin import Standin
+from tests.support.faults.llm_standin import running as running_standin
+from tests.support.faults.tcp_switch import Switch, switch
 from zhiyun.repository import REPOSITORY
 
 REFUNDS = """# 退款
@@ -196,7 +196,7 @@ class Published:
 @pytest.fixture(scope="session")
 def published(tmp_path_factory: pytest.TempPathFactory, postgres_url: str, qdrant_url: str) -> Iterator[Published]:
     """Four small documents, taken in by the real job."""
-    from tests.knowledge_base import KnowledgeBase, failures
+    from tests.support.knowledge_base import KnowledgeBase, failures
 
     home = tmp_path_factory.mktemp("published")
     folder = home / "docs"

@@ -7,7 +7,7 @@ from typing import Any
 
 from qdrant_client import QdrantClient, models
 
-from tests.release_passages import create_knowledge, passage
+from tests.support.vectors.release_passages import create_knowledge, passage
 
 
 def publish(client: QdrantClient, alias: str, name: str, release: int, points: range) -> None:
