@@ -1,6 +1,6 @@
 """The runbook's commands, typed as an operator types them: each block, in the page's order, on a running stack.
 
-Both languages hold the same commands (tests/unit/test_operations_pages.py), so one is enough.
+Both languages hold the same commands (tests/unit/console/test_operations_pages.py), so one is enough.
 """
 
 from __future__ import annotations
