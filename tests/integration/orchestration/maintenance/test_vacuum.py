@@ -9,7 +9,7 @@ import pytest
 from orchestration.maintenance import session as sessions
 from orchestration.maintenance.session import Stopped, one
 from orchestration.maintenance.vacuum import Vacuumed, vacuum_analyze
-from tests.integration.maintenance.conftest import Site
+from tests.integration.orchestration.maintenance.conftest import Site
 from zhiyun.settings import MaintenanceSettings
 
 FILL = "INSERT INTO t SELECT i, 'v' FROM generate_series(1, 5000) i"

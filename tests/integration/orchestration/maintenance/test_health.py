@@ -10,7 +10,7 @@ import pytest
 
 from orchestration.maintenance.health import DatabaseHealth, Finding, database_health
 from orchestration.maintenance.session import one
-from tests.integration.maintenance.conftest import Site
+from tests.integration.orchestration.maintenance.conftest import Site
 from zhiyun.settings import MaintenanceSettings
 
 

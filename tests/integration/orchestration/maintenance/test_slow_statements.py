@@ -7,7 +7,7 @@ import pytest
 from orchestration.maintenance.session import one
 from orchestration.maintenance.statements.slow import SlowQueries, slow_query_report
 from orchestration.maintenance.statements.snapshots import normalised
-from tests.integration.maintenance.conftest import Site
+from tests.integration.orchestration.maintenance.conftest import Site
 from zhiyun.settings import MaintenanceSettings
 
 SLOW = "SELECT pg_sleep(0.06), 'a secret value' AS hidden"

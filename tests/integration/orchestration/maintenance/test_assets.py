@@ -11,7 +11,7 @@ import pytest
 
 from orchestration.exclusion import exclusive
 from orchestration.maintenance import assets, history
-from tests.integration.maintenance.conftest import Site
+from tests.integration.orchestration.maintenance.conftest import Site
 from zhiyun.settings import BackupSettings, MaintenanceSettings
 
 ALL = [

@@ -10,7 +10,7 @@ from embedded.services import postgres
 from orchestration.maintenance.indexes import bloat
 from orchestration.maintenance.indexes.catalog import read_indexes
 from orchestration.maintenance.session import facts, one
-from tests.integration.maintenance.conftest import Site
+from tests.integration.orchestration.maintenance.conftest import Site
 
 ROWS = 50_000
 INDEXES = {

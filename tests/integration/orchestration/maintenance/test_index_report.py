@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from orchestration.maintenance.indexes.report import IndexReport, index_report
-from tests.integration.maintenance.conftest import Site
+from tests.integration.orchestration.maintenance.conftest import Site
 from zhiyun.settings import MaintenanceSettings
 
 TABLE = (

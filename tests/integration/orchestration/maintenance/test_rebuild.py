@@ -10,7 +10,7 @@ import pytest
 
 from orchestration.maintenance.indexes.rebuild import IndexMaintenance, index_maintenance
 from orchestration.maintenance.session import one
-from tests.integration.maintenance.conftest import Site
+from tests.integration.orchestration.maintenance.conftest import Site
 from zhiyun.repository import REPOSITORY
 from zhiyun.settings import MaintenanceSettings
 
