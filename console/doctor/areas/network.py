@@ -7,8 +7,10 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -17,6 +19,7 @@ from console.doctor.kinds import Finding, Kind, Unwell
 
 _SECONDS = 5.0
 _FAR_MS = 100.0  # a connection within one site takes less than one; a question needs several, one after another
+_TRIES = 3  # before a way is called slow: a busy machine holds up one connection, a slow network every one
 
 NO_HOST = Kind(
     "network.no_such_host", "error",
@@ -153,8 +156,22 @@ def walk(address: Address, start: str, log: Path | None = None) -> Iterator[Find
         ms = (time.monotonic() - began) * 1000
         if address.tls:
             _shake_hands(connection, address, told)
+    ms = _again(family, place, ms)
     if ms > _FAR_MS:
         yield FAR(**told, ms=f"{ms:.0f}")
+
+
+def _again(family: socket.AddressFamily, place: tuple[Any, ...], ms: float) -> float:
+    """What the fastest of a few connections took, in milliseconds; none is made after one that was fast."""
+    for _ in range(_TRIES - 1):
+        if ms <= _FAR_MS:
+            break
+        began = time.monotonic()
+        with suppress(OSError), socket.socket(family, socket.SOCK_STREAM) as connection:  # it was reached a moment ago
+            connection.settimeout(_SECONDS)
+            connection.connect(place)
+            ms = min(ms, (time.monotonic() - began) * 1000)
+    return ms
 
 
 def _shake_hands(connection: socket.socket, address: Address, told: dict[str, object]) -> None:
