@@ -12,7 +12,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.support.chat_service import Published, running_chat, until
+from tests.support.chat_service import Published, running_chat
+from tests.support.waiting import until
 from zhiyun.repository import REPOSITORY
 
 pytest_plugins = ("tests.support.chat_service",)

@@ -22,7 +22,8 @@ from psycopg.types.json import Json
 from embedded.services import ports, postgres
 from serving.operations.capacity_figures import capacity_figures
 from serving.operations.dagster_figures import dagster_figures
-from tests.support.chat_service import Published, running_chat, until
+from tests.support.chat_service import Published, running_chat
+from tests.support.waiting import until
 from zhiyun.repository import REPOSITORY
 from zhiyun.settings import AlertSettings, CapacitySettings
 

@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import socket
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -18,6 +17,7 @@ import pytest
 from console.doctor.kinds import Finding
 from tests.support.diagnosed import everything
 from tests.support.stack import Stack
+from tests.support.waiting import until
 from zhiyun.repository import REPOSITORY
 
 pytestmark = pytest.mark.timeout(600)
@@ -70,14 +70,6 @@ def words(findings: list[Finding]) -> str:
 
 def bad(found: dict[str, list[Finding]]) -> dict[str, str]:
     return {code: words(ones) for code, ones in found.items() if ones[0].severity in ("warning", "error")}
-
-
-def until(condition: Callable[[], Any], seconds: float = 90) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < deadline
-        time.sleep(0.3)
-    return value
 
 
 def graphql(stack: Stack, query: str, **variables: Any) -> dict[str, Any]:

@@ -7,9 +7,8 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +22,7 @@ from embedded.services import ports
 from tests.support.faults.llm_standin import Standin
 from tests.support.faults.llm_standin import running as running_standin
 from tests.support.faults.tcp_switch import Switch, switch
+from tests.support.waiting import until
 from zhiyun.repository import REPOSITORY
 
 REFUNDS = """# 退款
@@ -134,17 +134,6 @@ def events(response: httpx.Response) -> Iterator[Event]:
         elif not line and data:
             yield Event(name, json.loads("\n".join(data)))
             name, data = "message", []
-
-
-def until(check: Callable[[], Any], seconds: float = 30) -> Any:
-    """What `check` gives once that is true."""
-    deadline = time.monotonic() + seconds
-    while True:
-        result = check()
-        if result:
-            return result
-        assert time.monotonic() < deadline, f"still not so: {result!r}"
-        time.sleep(0.1)
 
 
 def at_port(url: str, port: int) -> str:

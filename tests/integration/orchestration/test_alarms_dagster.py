@@ -18,8 +18,8 @@ from psycopg import connect
 
 from embedded.services import ports, postgres, probes
 from serving.operations.dagster_figures import dagster_figures
-from tests.support.chat_service import until
 from tests.support.faults.webhook_standin import Webhook, webhook_standin
+from tests.support.waiting import until
 from zhiyun.repository import REPOSITORY
 from zhiyun.settings import AlertSettings
 

@@ -7,7 +7,8 @@ import uuid
 import httpx
 import pytest
 
-from tests.support.chat_service import REFUNDS, Chat, until
+from tests.support.chat_service import REFUNDS, Chat
+from tests.support.waiting import until
 
 pytest_plugins = ("tests.support.chat_service",)
 

@@ -13,7 +13,8 @@ import pytest
 import redis
 
 from orchestration.backups.restore.fence import fenced
-from tests.support.chat_service import Chat, Published, running_chat, until, wired
+from tests.support.chat_service import Chat, Published, running_chat, wired
+from tests.support.waiting import until
 from zhiyun.fence import KEY
 from zhiyun.repository import REPOSITORY
 from zhiyun.settings import RedisSettings

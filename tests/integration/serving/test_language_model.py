@@ -7,8 +7,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support.chat_service import Chat, events, until
+from tests.support.chat_service import Chat, events
 from tests.support.faults.llm_standin import Standin
+from tests.support.waiting import until
 
 pytest_plugins = ("tests.support.chat_service",)
 

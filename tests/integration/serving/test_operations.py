@@ -15,7 +15,8 @@ import psutil
 import pytest
 
 from embedded.services import ports
-from tests.support.chat_service import Chat, Published, running_chat, until
+from tests.support.chat_service import Chat, Published, running_chat
+from tests.support.waiting import until
 from zhiyun.repository import REPOSITORY
 
 pytest_plugins = ("tests.support.chat_service",)

@@ -8,7 +8,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.support.chat_service import Chat, Published, running_chat, until, wired
+from tests.support.chat_service import Chat, Published, running_chat, wired
+from tests.support.waiting import until
 
 pytest_plugins = ("tests.support.chat_service",)
 

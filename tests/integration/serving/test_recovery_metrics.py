@@ -10,7 +10,8 @@ import pytest
 
 from knowledge.database import Connection, connect
 from orchestration.operations_record import PointRow, record_drill, record_points
-from tests.support.chat_service import Chat, running_chat, until, wired
+from tests.support.chat_service import Chat, running_chat, wired
+from tests.support.waiting import until
 from zhiyun.settings import DatabaseSettings
 
 NIGHT = datetime(2026, 11, 24, 18, 30, tzinfo=UTC)

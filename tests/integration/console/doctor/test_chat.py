@@ -11,8 +11,9 @@ import httpx
 import psycopg
 
 from console.doctor.kinds import Finding
-from tests.support.chat_service import Chat, Published, running_chat, until, wired
+from tests.support.chat_service import Chat, Published, running_chat, wired
 from tests.support.diagnosed import DEAD, found, told
+from tests.support.waiting import until
 from zhiyun import fence
 
 pytest_plugins = ("tests.support.chat_service",)

@@ -21,6 +21,7 @@ from embedded.services.processes import running
 from tests.support.chat_service import at_port
 from tests.support.diagnosed import DEAD, found, told
 from tests.support.faults.tcp_switch import switch
+from tests.support.waiting import until_blocked, until_true
 
 
 def database(url: str, **more: str) -> dict[str, str]:
@@ -254,7 +255,11 @@ def test_a_slow_network(migrated_database_url: str) -> None:
 
 def test_a_statement_that_runs_long(migrated_database_url: str) -> None:
     with meanwhile(migrated_database_url, "SELECT pg_sleep(60), 'a secret-value'", "report of the month"):
-        time.sleep(6)
+        until_true(
+            migrated_database_url,
+            "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep(60)%' AND state = 'active' "
+            "AND query_start < clock_timestamp() - interval '5.5 s'",
+        )
         said = database(migrated_database_url)
     assert "A statement of report of the month runs for" in said["database.long_statement"]
     assert "secret-value" not in said["database.long_statement"]
@@ -280,7 +285,7 @@ def test_who_waits_for_whom(migrated_database_url: str, postgres_cluster: postgr
     with psycopg.connect(migrated_database_url, application_name="forgotten") as holder:
         holder.execute("LOCK TABLE chat.conversations")
         with meanwhile(migrated_database_url, "SELECT count(*) FROM chat.conversations", "waiting"):
-            time.sleep(1.5)
+            until_blocked(root, 0.5)
             findings = found(
                 "database", **{**DEAD, "DATABASE_URL": migrated_database_url, "DATABASE_ADMIN_URL": root, **limits}
             )

@@ -15,9 +15,10 @@ from psycopg.types.json import Json
 from orchestration.capacity import disk
 from orchestration.capacity.assets import disk_capacity
 from orchestration.capacity.guard import NoRoom, room_to_work
-from tests.support.chat_service import Published, running_chat, until
+from tests.support.chat_service import Published, running_chat
 from tests.support.faults.small_disk import SmallDisk, small_disk
 from tests.support.knowledge_base import KnowledgeBase, failures
+from tests.support.waiting import until
 from zhiyun.settings import CapacitySettings
 
 pytest_plugins = ("tests.support.chat_service",)

@@ -11,6 +11,7 @@ import pytest
 from orchestration.maintenance.health import DatabaseHealth, Finding, database_health
 from orchestration.maintenance.session import one
 from tests.integration.orchestration.maintenance.conftest import Site
+from tests.support.waiting import until_blocked
 from zhiyun.settings import MaintenanceSettings
 
 
@@ -80,7 +81,7 @@ def test_a_blocked_statement_with_who_blocks_it(every_site: Site, settings: Main
             blocker.execute("LOCK TABLE t IN ACCESS EXCLUSIVE MODE")
             thread = threading.Thread(target=wait)
             thread.start()
-            time.sleep(1)
+            until_blocked(every_site.root_url, 0.3)
             found = [
                 f
                 for f in of(work(every_site, settings, blocked_seconds=0.3), "blocked statement")

@@ -13,7 +13,8 @@ import pytest
 
 from orchestration.backups.restore import in_place, kept
 from tests.support.backups.platforms import POINT, Platform
-from tests.support.chat_service import Chat, running_chat, until
+from tests.support.chat_service import Chat, running_chat
+from tests.support.waiting import until
 
 pytest_plugins = ("tests.support.backups.platforms",)
 
