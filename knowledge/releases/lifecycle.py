@@ -183,7 +183,7 @@ def _home(connection: Connection, collections: Collections, fingerprint: str) ->
     """The collection that releases of this fingerprint go to: where the newest kept one is, whatever it is called.
 
     A restore may have put it under another name, or may have left one with the usual name that the record knows nothing
-    of; points beside those would never add up, so that one is left to `pruning`.
+    of; points beside those would never add up, so that one is left to `retention`.
     """
     row = connection.execute(
         """

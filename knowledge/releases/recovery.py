@@ -30,7 +30,7 @@ class Kept:
 
 
 def kept_collections(connection: Connection, keep: int) -> list[Kept]:
-    """Collections of the live release and of `keep` retired ones before it, as `pruning` keeps them."""
+    """Collections of the live release and of `keep` retired ones before it, as `retention` keeps them."""
     rows = connection.execute(
         """
         SELECT collection, fingerprint, array_agg(number ORDER BY number DESC) FROM (

@@ -54,7 +54,7 @@ def undo(admin_url: str, live: str, kept: str) -> str:
 
 
 def exchange(admin_url: str, steps: Sequence[tuple[str, str]], *, without_note: Sequence[str] = ()) -> None:
-    """Rename databases, all in one transaction, which also takes away the notes (`databases.note`) of some.
+    """Rename databases, all in one transaction, which also takes away the notes (`siblings.note`) of some.
 
     A rename locks its database first and then waits up to 5 s until nobody is left in it; who connects meanwhile waits
     for the lock, so that ending the sessions from a second connection empties it. A client that was waiting is told
