@@ -6,16 +6,21 @@ import time
 import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
 from psycopg import sql
 
 from embedded.services import postgres
+from orchestration.backups.database import siblings
 from orchestration.backups.database.dump import Dump
+from orchestration.backups.database.load import restore_into
+from orchestration.backups.database.server import on_database
 from orchestration.backups.recovery_point import Blob, Database
 from zhiyun.postgresql import Programs
 
+NOW = datetime(2026, 11, 24, 3, 15, tzinfo=UTC)
 READER = "Reader 读者"
 BLOB = Blob(key="points/x/1/postgres.dump.zst", size=1, sha256="0" * 64, raw_size=1)
 TABLES = """
@@ -113,6 +118,14 @@ def dumped(url: str, programs: Programs) -> tuple[bytes, Database]:
     with Dump(url, programs) as dump:
         archive = b"".join(dump.chunks())
         return archive, dump.database("platform", BLOB)
+
+
+def restored(server: Server, admin: str, live: str, data: bytes) -> str:
+    """A new database beside the live one, with what is in the archive; gives its name."""
+    name = siblings.name_beside(live, "restore", datetime.now(UTC))
+    siblings.create(admin, name, live)
+    restore_into(on_database(admin, name), in_pieces(data), server.programs)
+    return name
 
 
 def everything(url: str) -> dict[str, list[Any]]:

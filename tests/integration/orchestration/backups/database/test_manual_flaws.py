@@ -8,7 +8,6 @@ from __future__ import annotations
 import gzip
 import os
 import subprocess
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,14 +18,6 @@ from orchestration.backups.database.dump import Dump, globals_
 from orchestration.backups.database.load import restore_into
 from orchestration.backups.recovery_point import BackupError, PointDamaged
 from tests.support.backups.databases import Server, dumped, in_pieces, run, value
-
-
-@pytest.fixture
-def server(postgres_server: Server) -> Iterator[Server]:
-    """A server that has afterwards the databases that it had before."""
-    before = postgres_server.names()
-    yield postgres_server
-    postgres_server.drop(postgres_server.names() - before)
 
 
 def manual(server: Server, command: str, **names: object) -> subprocess.CompletedProcess[str]:
