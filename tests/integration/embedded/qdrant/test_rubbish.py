@@ -12,7 +12,9 @@ import httpx
 import pytest
 from hypothesis import HealthCheck, given, note, settings
 
-from tests.support.vectors.rubbish import COLLECTION, INDEXES, SHAPES, Rubbish, point, requests, wrong_types
+from tests.support.vectors.request_bodies import COLLECTION, INDEXES, point
+from tests.support.vectors.rubbish import Rubbish, requests, wrong_types
+from tests.support.vectors.valid_requests import SHAPES
 from tests.support.vectors.vector_store import ServerProcess
 
 KNOWN = 50
