@@ -29,7 +29,8 @@ from knowledge.models.fusion import Judged, fit_weight
 from knowledge.models.lexical import tokenize
 from knowledge.models.retrieval_model import RetrievalModel
 from knowledge.passages.splitter import cut
-from knowledge.releases.collection import CURRENT, Collections, Point
+from knowledge.releases.collection import Collections
+from knowledge.releases.vector_store import CURRENT, Point
 from knowledge.retrieval.evaluation import halves, load_golden
 from knowledge.retrieval.retriever import Found, gathered, judged, ranked, searches
 from zhiyun.repository import REPOSITORY

@@ -10,8 +10,6 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from zhiyun.settings import DatabaseSettings, load
-
 if TYPE_CHECKING:
     from orchestration.backups.installation import Installation
 
@@ -128,13 +126,13 @@ def _show(chosen: argparse.Namespace) -> int:
 
 
 def _verify(chosen: argparse.Namespace) -> int:
-    from orchestration.backups.making import steps
+    from orchestration.backups.making.verify import verify_everywhere
     from orchestration.backups.points import catalogue
 
     with _installation() as inst:
         store = inst.store(chosen.store)
         point = catalogue.find(store, chosen.name).id
-        problems = steps.verify_everywhere(inst, point, [store] if chosen.store else inst.stores)
+        problems = verify_everywhere(inst, point, [store] if chosen.store else inst.stores)
     for name, problem in problems.items():
         print(f"{point} in {name}: {problem or 'verified'}")
     return 1 if any(problems.values()) else 0
@@ -250,27 +248,34 @@ def _told(run: Run) -> Run:
     """The command, with what a person can act on as one sentence on stderr and exit status 1."""
 
     def told(chosen: argparse.Namespace) -> int:
-        from embedded.attach import NotAttached
-        from embedded.layout import HomeUnusable
-        from embedded.services.account import AccountError
-        from embedded.services.processes import ServiceFailed
-        from orchestration.backups.making.steps import EXPECTED
-
-        expected = (*EXPECTED, NotAttached, AccountError, HomeUnusable, ServiceFailed)
         try:
             return run(chosen)
-        except expected as error:
+        except Exception as error:
+            if not isinstance(error, _expected()):
+                raise
             print(error, file=sys.stderr)
             return 1
 
     return told
 
 
+def _expected() -> tuple[type[Exception], ...]:
+    """What a person can act on. Asked for only when something was raised, for it has to know every part of a command."""
+    from embedded.attach import NotAttached
+    from embedded.layout import HomeUnusable
+    from embedded.services.account import AccountError
+    from embedded.services.processes import ServiceFailed
+    from orchestration.backups.expected import EXPECTED
+
+    return (*EXPECTED, NotAttached, AccountError, HomeUnusable, ServiceFailed)
+
+
 @contextmanager
 def _stores() -> Generator[None]:
     """PostgreSQL and the vector store: those that the settings name, else those of ZHIYUN_HOME."""
     from embedded.attach import exported, last_known, stores
-    from embedded.stack import layout
+    from embedded.layout import layout
+    from zhiyun.settings import DatabaseSettings, load
 
     named = load(DatabaseSettings)
     if "url" in named.model_fields_set and named.url != last_known(layout()).get("DATABASE_URL"):

@@ -10,11 +10,9 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from console.backups import add_commands
-from zhiyun.settings import KnowledgeSettings, SettingsError, check_all, configuration_markdown, load
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -23,9 +21,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command: Callable[[argparse.Namespace], int] = chosen.run
     try:
         if chosen.settings:
+            from zhiyun.settings import check_all
+
             check_all()
         return command(chosen)
-    except SettingsError as error:
+    except ValueError as error:
+        from zhiyun.settings import SettingsError
+
+        if not isinstance(error, SettingsError):
+            raise
         print(error, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -74,20 +78,21 @@ def _parser() -> argparse.ArgumentParser:
 def _up(_: argparse.Namespace) -> int:
     from embedded.stack import up
     from knowledge.documents.sources import parse_sources
+    from zhiyun.settings import KnowledgeSettings, load
 
     parse_sources(load(KnowledgeSettings).sources)  # a mistake in it stops the start, as one in any other setting
     return up()
 
 
 def _down(_: argparse.Namespace) -> int:
-    from embedded.stack import layout
+    from embedded.layout import layout
     from embedded.status import down
 
     return down(layout(), _say)
 
 
 def _status(chosen: argparse.Namespace) -> int:
-    from embedded.stack import layout
+    from embedded.layout import layout
     from embedded.status import status
 
     found = status(layout())
@@ -97,7 +102,7 @@ def _status(chosen: argparse.Namespace) -> int:
 
 def _env(_: argparse.Namespace) -> int:
     from embedded.attach import shell_environment
-    from embedded.stack import layout
+    from embedded.layout import layout
 
     place = layout()
     told = shell_environment(place) if place.is_running() else {}
@@ -110,8 +115,8 @@ def _env(_: argparse.Namespace) -> int:
 
 
 def _ingest(_: argparse.Namespace) -> int:
+    from embedded.layout import layout
     from embedded.runs import DagsterUnreachable, ingest, runs_of, told_of
-    from embedded.stack import layout
 
     place = layout()
     if not place.is_running():
@@ -155,11 +160,15 @@ def _doctor(chosen: argparse.Namespace) -> int:
 
 
 def _configuration(_: argparse.Namespace) -> int:
+    from zhiyun.settings import configuration_markdown
+
     print(configuration_markdown(), end="")
     return 0
 
 
 def _version(_: argparse.Namespace) -> int:
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         print(f"zhiyun {version('zhiyun')}")
     except PackageNotFoundError:

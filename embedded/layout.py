@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from embedded.services.processes import Identity
+from zhiyun.settings import LogSettings, StackSettings, load
 
 _LEAST_FREE_MB = 200
 
@@ -121,3 +122,10 @@ class Layout:
         for service in self.state().get("services", {}).values():
             found += [Identity(int(pid), float(started)) for pid, started in service.get("leaders", [])]
         return found
+
+
+def layout() -> Layout:
+    """The folders of the ZHIYUN_HOME that the settings name."""
+    home, logs = load(StackSettings).home, load(LogSettings)
+    folder = Path(logs.dir).expanduser().absolute() if "dir" in logs.model_fields_set else home / "logs"
+    return Layout(home, folder)

@@ -11,7 +11,6 @@ import signal
 import sys
 import time
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
 from embedded.definitions import (
@@ -23,7 +22,7 @@ from embedded.definitions import (
     prepare_dagster_home,
     services,
 )
-from embedded.layout import AlreadyRunning, HomeUnusable, Layout
+from embedded.layout import AlreadyRunning, HomeUnusable, Layout, layout
 from embedded.runs import DagsterUnreachable, Outcome, Runs, ingest, told_of
 from embedded.services import postgres, redis
 from embedded.services.account import AccountError
@@ -42,14 +41,6 @@ from embedded.starvation import STARVED, is_starved
 from embedded.supervisor import Supervisor
 from embedded.terminal import Announcer, table
 from embedded.threads import aside, start_threads
-from zhiyun.settings import LogSettings, StackSettings, load
-
-
-def layout() -> Layout:
-    """The folders of the ZHIYUN_HOME that the settings name."""
-    home, logs = load(StackSettings).home, load(LogSettings)
-    folder = Path(logs.dir).expanduser().absolute() if "dir" in logs.model_fields_set else home / "logs"
-    return Layout(home, folder)
 
 
 def up() -> int:

@@ -10,8 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import httpx
-
 from embedded.layout import Layout
 from embedded.services import probes
 from embedded.services.passwords import passwords
@@ -159,6 +157,8 @@ def _probes(place: Layout, state: dict[str, Any]) -> dict[str, Callable[[], bool
 
 
 def _release(chat: str) -> int | None:
+    import httpx
+
     try:
         number = httpx.get(f"{chat}/api/health", timeout=5, trust_env=False).json().get("release")
     except (httpx.HTTPError, ValueError, AttributeError):

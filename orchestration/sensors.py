@@ -6,8 +6,8 @@ import dagster as dg
 import msgspec
 
 from knowledge.database import DatabaseUnavailable
-from knowledge.releases.collection import VectorStoreUnavailable
 from knowledge.releases.pending import pending
+from knowledge.releases.vector_store import VectorStoreUnavailable
 from orchestration.alarms.alert import State, deliver, safe
 from orchestration.alarms.delivery import webhook
 from orchestration.backups.points.alerts import Night, conditions

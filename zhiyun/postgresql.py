@@ -11,9 +11,6 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from psycopg import pq
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
-
 OLDEST = 15
 """The oldest major version that the platform works with."""
 
@@ -109,6 +106,9 @@ def connection(url: str, **changes: str) -> tuple[str, dict[str, str]]:
     No PG* variable of the caller decides what the program does. `changes` are options of the connection, for example
     `options="-c synchronous_commit=off"`.
     """
+    from psycopg import pq
+    from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
     options = {name: str(value) for name, value in conninfo_to_dict(url).items() if value is not None}
     for default in pq.Conninfo.get_defaults():
         name, variable = default.keyword.decode(), (default.envvar or b"").decode()

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-import psycopg
-from psycopg import sql
 
 from embedded.services.account import Account, find_account
 from embedded.services.passwords import passwords
@@ -121,6 +119,8 @@ class Cluster:
         return str(folder)
 
     def _answers(self) -> bool:
+        import psycopg
+
         try:
             with psycopg.connect(self.url("postgres", "postgres"), connect_timeout=3):
                 return True
@@ -134,6 +134,9 @@ class Cluster:
 
     def _ensure_databases(self) -> None:
         """The role, the two databases and the extensions; each only if it is missing."""
+        import psycopg
+        from psycopg import sql
+
         password = passwords(self.home, "postgresql:zhiyun")["postgresql:zhiyun"]
         with psycopg.connect(self.url("postgres", "postgres"), autocommit=True) as connection:
             verifier = connection.pgconn.encrypt_password(password.encode(), b"zhiyun", b"scram-sha-256").decode()
@@ -253,6 +256,9 @@ def _clean_environment() -> dict[str, str | None]:
 
 
 def _ensure_extensions(url: str) -> None:
+    import psycopg
+    from psycopg import sql
+
     with psycopg.connect(url, autocommit=True) as connection:
         available = {row[0] for row in connection.execute("SELECT name FROM pg_available_extensions")}
         for name in _EXTENSIONS:

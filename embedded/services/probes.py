@@ -7,9 +7,6 @@ import struct
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-import httpx
-import psycopg
-
 # A client's first words in HTTP/2 (RFC 9113, section 3.4), and an empty SETTINGS frame.
 _HTTP2_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
 _SETTINGS = 4
@@ -19,6 +16,8 @@ def http(url: str) -> Callable[[], bool]:
     """A GET answers with a status below 400."""
 
     def answers() -> bool:
+        import httpx
+
         try:
             return httpx.get(url, timeout=5, trust_env=False).status_code < 400
         except httpx.HTTPError:
@@ -46,6 +45,8 @@ def postgres(url: str) -> Callable[[], bool]:
     """A connection can be opened."""
 
     def answers() -> bool:
+        import psycopg
+
         try:
             with psycopg.connect(url, connect_timeout=3):
                 return True
@@ -59,6 +60,8 @@ def daemon(url: str, since: datetime | None = None) -> Callable[[], bool]:
     """Dagster's daemon has beaten since then, or in the last two minutes. `url`: Dagster's database."""
 
     def beats() -> bool:
+        import psycopg
+
         oldest = since or datetime.now(UTC) - timedelta(minutes=2)
         try:
             with psycopg.connect(url, connect_timeout=3) as connection:

@@ -17,8 +17,6 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-import redis
-
 from embedded.services.passwords import passwords
 from embedded.services.processes import Service
 from zhiyun.repository import REPOSITORY
@@ -87,6 +85,8 @@ class Redis:
         return file
 
     def answers(self) -> bool:
+        import redis
+
         client = redis.Redis.from_url(self.url, socket_connect_timeout=2, socket_timeout=2)
         try:
             return bool(client.ping())

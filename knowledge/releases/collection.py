@@ -7,7 +7,6 @@ A collection `knowledge_<fingerprint>` holds the passages of every kept release 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -16,12 +15,9 @@ from qdrant_client import QdrantClient, models
 from qdrant_client.conversions.common_types import QueryResponse
 from qdrant_client.http.exceptions import ApiException, ResponseHandlingException
 
-from knowledge.models.lexical import SparseVector
+from knowledge.releases.vector_store import CURRENT, DENSE, LEXICAL, Live, Point, VectorStoreUnavailable
 from zhiyun.settings import QdrantSettings
 
-CURRENT = 2147483647  # `removed_in` of what has not been removed
-DENSE = "dense"
-LEXICAL = "lexical"
 # What every query filters on, and what deletions look up.
 PAYLOAD_INDEXES = {
     "added_in": models.PayloadSchemaType.INTEGER,
@@ -31,26 +27,6 @@ PAYLOAD_INDEXES = {
 _BATCH = 256
 _PAGE = 5000  # ids in one answer
 _T = TypeVar("_T")
-
-
-class VectorStoreUnavailable(RuntimeError):
-    """The vector store cannot be reached or refused a call. One sentence that names QDRANT_URL."""
-
-
-@dataclass(frozen=True, slots=True)
-class Live:
-    """What the vector store says is live: read from the collection's metadata through the alias."""
-
-    collection: str
-    release: int
-
-
-@dataclass(frozen=True, slots=True)
-class Point:
-    id: UUID
-    dense: Sequence[float]
-    lexical: SparseVector
-    payload: dict[str, Any]
 
 
 class Collections:

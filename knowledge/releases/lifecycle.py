@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 from psycopg.types.json import Json
 
 from knowledge.database import Connection
-from knowledge.releases.collection import CURRENT, Collections
 from knowledge.releases.points import BATCH, alive, fill, points_of, refill
+from knowledge.releases.vector_store import CURRENT
 
 if TYPE_CHECKING:
     from knowledge.models.retrieval_model import RetrievalModel
+    from knowledge.releases.collection import Collections
 
 # Passages that the documents at hand should have, and those that are open in the collection.
 _WANTED = """

@@ -11,7 +11,8 @@ from knowledge.database import Connection, DatabaseUnavailable, connect
 from knowledge.documents.sources import parse_sources, signature
 from knowledge.passages.catalogue import passage_rules
 from knowledge.releases import lifecycle
-from knowledge.releases.collection import Collections, VectorStoreUnavailable
+from knowledge.releases.collection import Collections
+from knowledge.releases.vector_store import VectorStoreUnavailable
 from zhiyun.settings import (
     DatabaseSettings,
     EmbeddingSettings,

@@ -9,10 +9,11 @@ from uuid import UUID
 from knowledge.database import Connection
 from knowledge.models import vectors
 from knowledge.models.lexical import tokenize
-from knowledge.releases.collection import Collections, Point
+from knowledge.releases.vector_store import Point
 
 if TYPE_CHECKING:
     from knowledge.models.retrieval_model import RetrievalModel
+    from knowledge.releases.collection import Collections
 
 BATCH = 512
 

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 from knowledge.database import Connection
 from knowledge.releases import lifecycle
-from knowledge.releases.collection import Collections, VectorStoreUnavailable
 from knowledge.releases.points import fill, refill, same_points
+from knowledge.releases.vector_store import VectorStoreUnavailable
 
 if TYPE_CHECKING:
     from knowledge.models.retrieval_model import RetrievalModel
+    from knowledge.releases.collection import Collections
 
 Load = Callable[[str], "RetrievalModel"]
 

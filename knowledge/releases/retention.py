@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import LiteralString
+from typing import TYPE_CHECKING, LiteralString
 
 from knowledge.database import Connection
-from knowledge.releases.collection import Collections
+
+if TYPE_CHECKING:
+    from knowledge.releases.collection import Collections
 
 
 def prune(connection: Connection, collections: Collections, keep: int) -> dict[str, int]:

@@ -17,7 +17,8 @@ from qdrant_client.http.exceptions import ApiException, ResponseHandlingExceptio
 from knowledge.models.fusion import DEFAULT_WEIGHT, Judged, fuse
 from knowledge.models.lexical import SparseVector, tokenize
 from knowledge.models.questions import is_identifier, question_tokens
-from knowledge.releases.collection import DENSE, LEXICAL, release_filter
+from knowledge.releases.collection import release_filter
+from knowledge.releases.vector_store import DENSE, LEXICAL
 from knowledge.retrieval.confidence import Question
 from zhiyun.settings import RetrievalSettings
 

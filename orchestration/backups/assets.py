@@ -9,8 +9,10 @@ import dagster as dg
 from knowledge.database import AnotherWriter, DatabaseUnavailable
 from objects.store import ObjectStoreError
 from orchestration.backups.attempt import Attempt, attempt
+from orchestration.backups.expected import EXPECTED
 from orchestration.backups.installation import Installation, installation
 from orchestration.backups.making import steps
+from orchestration.backups.making.verify import verify_everywhere
 from orchestration.backups.points import overview, record
 from orchestration.backups.progress import Logged
 from orchestration.backups.restore.drill import drill, record_drill
@@ -56,7 +58,7 @@ def _attempt(context: dg.AssetExecutionContext) -> Attempt:
 @contextmanager
 def _told(context: dg.AssetExecutionContext, inst: Installation) -> Generator[None]:
     """Failures become one sentence in the UI, and in the store, where the list of points and the alerts find them."""
-    with sentences(*steps.EXPECTED, retry=_PASSING), steps.failure_noted(inst, context.partition_key):
+    with sentences(*EXPECTED, retry=_PASSING), steps.failure_noted(inst, context.partition_key):
         yield
 
 
@@ -130,9 +132,9 @@ def recovery_point(context: dg.AssetExecutionContext, backup_lock: BackupLock) -
 @dg.asset_check(asset="recovery_point", blocking=True, pool="database")
 def recovery_point_verified(context: dg.AssetCheckExecutionContext, backup_lock: BackupLock) -> dg.AssetCheckResult:
     """The night's point was read back whole from every store: hashes, and each dump to its end by pg_restore."""
-    with sentences(*steps.EXPECTED):
+    with sentences(*EXPECTED):
         inst = _installation(context)
-        outcomes = steps.verify_everywhere(inst, context.run.tags["dagster/partition"])
+        outcomes = verify_everywhere(inst, context.run.tags["dagster/partition"])
         record.bring_up_to_date(inst)
     bad = {name: why for name, why in outcomes.items() if why}
     return dg.AssetCheckResult(
@@ -145,7 +147,7 @@ def recovery_point_verified(context: dg.AssetCheckExecutionContext, backup_lock:
 @dg.asset(**_COMMON, kinds={"file"}, deps=[recovery_point], pool="database")
 def backup_retention(context: dg.AssetExecutionContext, backup_lock: BackupLock) -> dg.MaterializeResult:
     """Points that have expired are deleted, and what tries and trial restores that were broken off have left."""
-    with sentences(*steps.EXPECTED, retry=_PASSING):
+    with sentences(*EXPECTED, retry=_PASSING):
         inst = _installation(context)
         reports = steps.prune(inst, dry_run=False)
         record.bring_up_to_date(inst)
@@ -177,7 +179,7 @@ def backup_retention(context: dg.AssetExecutionContext, backup_lock: BackupLock)
 )
 def restore_drill(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
     """The newest verified point restored beside everything, compared, asked the golden questions, timed, removed again."""
-    with sentences(*steps.EXPECTED):
+    with sentences(*EXPECTED):
         inst = _installation(context)
         done = drill(inst)
         record_drill(inst, done)

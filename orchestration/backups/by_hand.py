@@ -7,8 +7,10 @@ from typing import Any
 
 import dagster as dg
 
+from orchestration.backups.expected import EXPECTED
 from orchestration.backups.installation import Installation, installation
 from orchestration.backups.making import steps
+from orchestration.backups.making.verify import verify_everywhere
 from orchestration.backups.points import catalogue, overview, record
 from orchestration.backups.progress import Logged
 from orchestration.backups.recovery_point import id_by_hand
@@ -33,7 +35,7 @@ class Expiry(dg.Config):
 
 @contextmanager
 def _told(context: dg.OpExecutionContext) -> Generator[Installation]:
-    with sentences(*steps.EXPECTED):
+    with sentences(*EXPECTED):
         yield installation(Logged(context.log.info))
 
 
@@ -80,7 +82,7 @@ def recovery_point_read_back(context: dg.OpExecutionContext, config: WhichPoint)
     with _told(context) as inst:
         store = inst.store(config.store)
         point = catalogue.find(store, config.point).id
-        problems = steps.verify_everywhere(inst, point, [store] if config.store else None)
+        problems = verify_everywhere(inst, point, [store] if config.store else None)
         record.bring_up_to_date(inst)
     _shown(context, point=point, outcome={name: why or "verified" for name, why in problems.items()})
     bad = "; ".join(f"{name}: {why}" for name, why in problems.items() if why)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from psycopg import conninfo
 
 from knowledge.database import Connection, connect
-from knowledge.releases.collection import Collections
 from objects.places import open_store, parse_places
 from objects.store import ObjectStore
 from orchestration.backups.progress import Logged, Progress
@@ -24,6 +24,9 @@ from zhiyun.settings import (
     StackSettings,
     load,
 )
+
+if TYPE_CHECKING:
+    from knowledge.releases.collection import Collections
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,9 @@ class Installation:
         return connect(self.database.model_copy(update={"url": self.url(database)}), f"zhiyun {purpose}")
 
     def collections(self) -> Collections:
+        """The vector store as releases see it."""
+        from knowledge.releases.collection import Collections
+
         return Collections(self.qdrant)
 
 

@@ -12,7 +12,7 @@ from knowledge.models import registry, vectors
 from knowledge.models.embedding import EmbeddingModelUnavailable
 from knowledge.passages import catalogue
 from knowledge.releases import lifecycle, retention
-from knowledge.releases.collection import VectorStoreUnavailable
+from knowledge.releases.vector_store import VectorStoreUnavailable
 from orchestration.capacity.guard import NoRoom, room_to_work
 from orchestration.failures import sentences
 from orchestration.ingestion import progress, quality, scans

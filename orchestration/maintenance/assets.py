@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 
 from knowledge.database import Connection, DatabaseUnavailable
-from knowledge.releases.collection import VectorStoreUnavailable
+from knowledge.releases.vector_store import VectorStoreUnavailable
 from orchestration.backups.scratch import SCRATCH
 from orchestration.exclusion import Busy, exclusive
 from orchestration.failures import sentences

@@ -15,7 +15,8 @@ from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import ApiException, ResponseHandlingException
 
 from knowledge.database import Connection
-from knowledge.releases.collection import CURRENT, PAYLOAD_INDEXES, VectorStoreUnavailable, release_filter
+from knowledge.releases.collection import PAYLOAD_INDEXES, release_filter
+from knowledge.releases.vector_store import CURRENT, VectorStoreUnavailable
 from orchestration.maintenance.session import Say, Stop, never, silent
 from zhiyun.settings import QdrantSettings
 

@@ -12,7 +12,8 @@ import pytest
 from qdrant_client import AsyncQdrantClient
 
 from knowledge.models.lexical import SparseVector
-from knowledge.releases.collection import CURRENT, Collections, Live, Point, VectorStoreUnavailable
+from knowledge.releases.collection import Collections
+from knowledge.releases.vector_store import CURRENT, Live, Point, VectorStoreUnavailable
 from knowledge.retrieval.retriever import gathered, requests
 from zhiyun.settings import QdrantSettings
 

@@ -22,7 +22,8 @@ from knowledge.database import DatabaseUnavailable, connect
 from knowledge.models import registry, retrieval_model
 from knowledge.models.embedding import EmbeddingModelUnavailable
 from knowledge.releases import lifecycle
-from knowledge.releases.collection import DENSE, PAYLOAD_INDEXES, release_filter
+from knowledge.releases.collection import PAYLOAD_INDEXES, release_filter
+from knowledge.releases.vector_store import DENSE
 from zhiyun.settings import EmbeddingSettings, QdrantSettings, load
 
 _SLOW_MS = 200.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import time
 import uuid
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -13,20 +13,18 @@ from pathlib import Path
 
 import psycopg
 
-from knowledge.database import AnotherWriter, DatabaseUnavailable, writer
-from knowledge.models.embedding import EmbeddingModelUnavailable
-from knowledge.models.registry import ModelMissing
-from knowledge.releases.collection import VectorStoreUnavailable
+from knowledge.database import DatabaseUnavailable, writer
 from objects.store import ObjectStore, ObjectStoreError
 from orchestration.backups.attempt import Attempt, By, attempt
 from orchestration.backups.database import capture as database_capture
 from orchestration.backups.database.server import words
+from orchestration.backups.expected import EXPECTED
 from orchestration.backups.files import capture as files_capture
 from orchestration.backups.files import inventory
 from orchestration.backups.files.sources import file_sources
 from orchestration.backups.installation import Installation
 from orchestration.backups.making import copy, golden
-from orchestration.backups.making.verify import verify
+from orchestration.backups.making.verify import verify_everywhere
 from orchestration.backups.points import catalogue, retention
 from orchestration.backups.recovery_point import (
     FORMAT,
@@ -41,16 +39,9 @@ from orchestration.backups.recovery_point import (
 from orchestration.backups.scratch import is_scratch
 from orchestration.backups.vectors import capture as vectors_capture
 from orchestration.backups.vectors.node import Node
-from orchestration.capacity.guard import NoRoom, room_to_work
+from orchestration.capacity.guard import room_to_work
 from orchestration.exclusion import Busy, exclusive
-from zhiyun.settings import CapacitySettings, SettingsError, load
-
-EXPECTED = (
-    NoRoom,
-    BackupError, Busy, AnotherWriter, DatabaseUnavailable, ObjectStoreError, SettingsError, VectorStoreUnavailable,
-    ModelMissing, EmbeddingModelUnavailable,
-)  # fmt: skip
-"""What a backup or restore may raise: each one sentence that a person can act on."""
+from zhiyun.settings import CapacitySettings, load
 
 WAIT = 1800.0
 """Seconds that a backup waits for another operation to end."""
@@ -212,17 +203,6 @@ def copy_everywhere(inst: Installation, manifest: Manifest) -> dict[ObjectStore,
             outcomes[store] = ""
             inst.progress.say(f"copied to {store.name} in {time.monotonic() - began:.0f} s")
     return outcomes
-
-
-def verify_everywhere(inst: Installation, point: str, stores: Sequence[ObjectStore] | None = None) -> dict[str, str]:
-    """Read a point back from these stores, or all; gives why it is not verified there, empty where it is. Raises BackupError."""
-    problems: dict[str, str] = {}
-    for store in stores or inst.stores:
-        try:
-            problems[store.name] = verify(inst, store, point).reason
-        except (BackupError, ObjectStoreError) as error:
-            problems[store.name] = str(error)
-    return problems
 
 
 def prune(inst: Installation, *, dry_run: bool) -> list[retention.Report]:

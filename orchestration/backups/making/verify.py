@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection as AnyOf
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from objects.store import ObjectStore
+from objects.store import ObjectStore, ObjectStoreError
 from orchestration.backups.database import archive
 from orchestration.backups.database.capture import programs
 from orchestration.backups.files import restore as files_restore
 from orchestration.backups.installation import Installation
 from orchestration.backups.points import catalogue
-from orchestration.backups.recovery_point import Manifest, PointDamaged, Verification
+from orchestration.backups.recovery_point import BackupError, Manifest, PointDamaged, Verification
 from orchestration.backups.streams.blobs import hash_blob, read_blob
 from orchestration.backups.streams.encryption import check_key
 
@@ -67,3 +68,14 @@ def verify(inst: Installation, store: ObjectStore, point: str) -> Verification:
     )
     catalogue.write_verification(store, verification)
     return verification
+
+
+def verify_everywhere(inst: Installation, point: str, stores: Sequence[ObjectStore] | None = None) -> dict[str, str]:
+    """Read a point back from these stores, or all; gives why it is not verified there, empty where it is. Raises BackupError."""
+    problems: dict[str, str] = {}
+    for store in stores or inst.stores:
+        try:
+            problems[store.name] = verify(inst, store, point).reason
+        except (BackupError, ObjectStoreError) as error:
+            problems[store.name] = str(error)
+    return problems

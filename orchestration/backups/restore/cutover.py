@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 from knowledge.database import AnotherWriter, Connection, writer
 from knowledge.releases import recovery
-from knowledge.releases.collection import VectorStoreUnavailable
+from knowledge.releases.vector_store import VectorStoreUnavailable
 from orchestration.backups.database import swap
 from orchestration.backups.installation import Installation
 from orchestration.backups.restore.fence import fenced

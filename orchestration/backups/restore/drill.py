@@ -8,7 +8,7 @@ from pathlib import Path
 
 from knowledge.database import DatabaseUnavailable
 from knowledge.models.registry import ModelMissing
-from knowledge.releases.collection import VectorStoreUnavailable
+from knowledge.releases.vector_store import VectorStoreUnavailable
 from objects.store import ObjectStoreError
 from orchestration import operations_record
 from orchestration.backups.database import restore as database_restore

@@ -53,7 +53,7 @@ def restore(
     """Put parts of a point (`database`, `vectors`, `files`) in the place of what is live.
 
     With `into` nothing that is live is replaced: the database, collections and a folder of that name are made. Raises
-    BackupError and what stands in `steps.EXPECTED`, one sentence each; the platform is then as it was. What could not be
+    BackupError and what stands in `expected.EXPECTED`, one sentence each; the platform is then as it was. What could not be
     done after that is in the report's `problems`.
     """
     manifest = catalogue.find(store, point).manifest

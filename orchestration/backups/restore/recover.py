@@ -37,7 +37,7 @@ from zhiyun.settings import StackSettings, load
 def recover(inst: Installation, point: str) -> Report:
     """Restore databases, files and vectors of a point from the primary store, and verify all of it.
 
-    Raises BackupError and what stands in `steps.EXPECTED` when it cannot be done: the environment is then as empty as it
+    Raises BackupError and what stands in `expected.EXPECTED` when it cannot be done: the environment is then as empty as it
     was, but for files that were written. What was restored and is not right is in `problems`.
     """
     say = inst.progress.say

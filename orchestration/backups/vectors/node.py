@@ -6,16 +6,17 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from urllib.parse import quote
 
 import httpx
-from qdrant_client import QdrantClient
-from qdrant_client.http.exceptions import ApiException, ResponseHandlingException, UnexpectedResponse
 
 from orchestration.backups.recovery_point import BackupError
 from zhiyun.logs import without_secrets
 from zhiyun.settings import QdrantSettings
+
+if TYPE_CHECKING:
+    from qdrant_client import QdrantClient
 
 Say = Callable[[str], None]
 _T = TypeVar("_T")
@@ -53,6 +54,8 @@ class Node:
     """One vector store. Every failure of it is a NodeError: one sentence that names QDRANT_URL."""
 
     def __init__(self, settings: QdrantSettings, *, say: Say | None = None, limits: Limits | None = None) -> None:
+        from qdrant_client import QdrantClient
+
         self.settings = settings
         self.say: Say = say or (lambda _: None)
         self.limits = limits or Limits()
@@ -80,6 +83,8 @@ class Node:
 
     def small(self, what: str, call: Callable[[QdrantClient], _T]) -> _T:
         """The result of a call of the client; `what` is told where it fails, for example `list its collections`."""
+        from qdrant_client.http.exceptions import ApiException, ResponseHandlingException
+
         try:
             return call(self.client)
         except (ApiException, ResponseHandlingException, httpx.HTTPError) as error:
@@ -200,6 +205,8 @@ class Node:
 
     def failed(self, what: str, error: Exception) -> NodeError:
         """What to raise for an error of a client."""
+        from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
+
         status = None
         if isinstance(error, UnexpectedResponse):
             status = error.status_code

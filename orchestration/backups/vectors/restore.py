@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import httpx
-from qdrant_client import models
 
 from objects.store import ObjectStore
 from orchestration.backups.recovery_point import BackupError, Collection, VectorsPart
@@ -267,6 +266,8 @@ def _set_metadata(node: Node, name: str, metadata: dict[str, Any]) -> None:
 def _move(node: Node, wanted: dict[str, str | None]) -> None:
     """Let aliases lead there (None: away with it), all at once."""
     held = node.aliases()
+    from qdrant_client import models
+
     operations: list[models.AliasOperations] = []
     for alias, name in wanted.items():
         if held.get(alias) == name:

@@ -14,7 +14,8 @@ from qdrant_client import AsyncQdrantClient
 from knowledge.models import retrieval_model
 from knowledge.models.lexical import tokenize
 from knowledge.models.retrieval_model import RetrievalModel
-from knowledge.releases.collection import CURRENT, Collections, Point
+from knowledge.releases.collection import Collections
+from knowledge.releases.vector_store import CURRENT, Point
 from knowledge.retrieval.retriever import NoLiveRelease, Retriever, VectorStoreDown
 from zhiyun.settings import EmbeddingSettings, QdrantSettings, RetrievalSettings
 

@@ -11,6 +11,7 @@ import pytest
 from objects.store import ObjectStoreError
 from orchestration.backups.installation import Installation
 from orchestration.backups.making import steps
+from orchestration.backups.making.verify import verify_everywhere
 from orchestration.backups.points import catalogue
 from orchestration.backups.recovery_point import BackupError, Manifest
 from orchestration.backups.restore import in_place
@@ -71,7 +72,7 @@ def refused(platform: Platform, inst: Installation, *names: str, point: str = PO
         with pytest.raises((BackupError, ObjectStoreError)) as caught:
             in_place.restore(inst, inst.primary, point)
         one_sentence(str(caught.value), *names)
-        one_sentence(steps.verify_everywhere(inst, point)["primary"], *names)
+        one_sentence(verify_everywhere(inst, point)["primary"], *names)
 
 
 def listed(inst: Installation, point: str = POINT) -> catalogue.Point:

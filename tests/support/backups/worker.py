@@ -57,6 +57,7 @@ class Worker:
 def _make(environment: dict[str, str], point: str, answer: Connection) -> None:
     os.environ.update(environment)
     from objects import s3_uploads
+    from orchestration.backups.expected import EXPECTED
     from orchestration.backups.installation import installation
     from orchestration.backups.making import steps
 
@@ -64,7 +65,7 @@ def _make(environment: dict[str, str], point: str, answer: Connection) -> None:
     answer.send(("began", ""))
     try:
         made = steps.make(installation(), point, "schedule")
-    except steps.EXPECTED as error:
+    except EXPECTED as error:
         answer.send(("refused", str(error)))
     except BaseException:
         answer.send(("crashed", traceback.format_exc()))

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import psycopg
 
-from orchestration.backups.making import steps
+from orchestration.backups.making.verify import verify_everywhere
 from orchestration.backups.restore.drill import drill, record_drill
 from tests.support.backups.platforms import POINT, Platform
 from tests.support.diagnosed import found, told
@@ -40,7 +40,7 @@ def test_a_point_that_was_damaged_is_told_once_somebody_has_read_it(platform: Pl
     content[len(content) // 2] ^= 1
     dump.chmod(0o600)
     dump.write_bytes(content)
-    assert any(steps.verify_everywhere(platform.inst, POINT, platform.inst.stores).values())
+    assert any(verify_everywhere(platform.inst, POINT, platform.inst.stores).values())
     findings = told(found("recovery", **platform.environment))
     assert POINT in findings["recovery.point_failed"]
     assert "recovery.no_point" in findings

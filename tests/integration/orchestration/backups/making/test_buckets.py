@@ -9,6 +9,7 @@ import pytest
 from objects.s3 import S3Objects
 from objects.store import ObjectStoreError
 from orchestration.backups.making import steps
+from orchestration.backups.making.verify import verify_everywhere
 from orchestration.backups.points import catalogue
 from orchestration.backups.recovery_point import PointDamaged
 from orchestration.backups.restore import in_place
@@ -91,7 +92,7 @@ def test_a_bucket_whose_answers_are_cut_is_told_and_one_cut_is_taken_up(
         faults.only = lambda method, path: "postgres-platform" in path
         faults.cut(after=1000, times=1)
         with platform.settings():
-            assert steps.verify_everywhere(inst, POINT) == {"primary": ""}
+            assert verify_everywhere(inst, POINT) == {"primary": ""}
         faults.cut(after=0)
         refused(platform, inst, "postgres-platform", "cannot be read")
         # A store that does not answer says nothing about the point.
@@ -128,7 +129,7 @@ def test_two_stores_are_each_verified_and_a_damaged_copy_is_told_of_that_store(
     path = object_in(tmp_path / "copy", "dump")
     flip(path)
     with platform.settings():
-        problems = steps.verify_everywhere(inst, POINT)
+        problems = verify_everywhere(inst, POINT)
         assert problems["primary"] == ""
         one_sentence(problems["offsite"], str(path))
         with untouched(platform), pytest.raises(PointDamaged):

@@ -17,7 +17,7 @@ import pytest
 import redis
 
 from knowledge.database import connect, writer
-from orchestration.backups.making.steps import EXPECTED
+from orchestration.backups.expected import EXPECTED
 from orchestration.backups.making.verify import PARTS
 from orchestration.backups.recovery_point import BackupError, PointDamaged
 from orchestration.backups.restore import in_place

@@ -12,7 +12,7 @@ import pytest
 from psycopg import sql
 
 from knowledge.models.embedding import Embedder
-from knowledge.releases.collection import CURRENT
+from knowledge.releases.vector_store import CURRENT
 from orchestration.backups.making import steps
 from orchestration.backups.recovery_point import BackupError
 from orchestration.backups.restore import in_place, kept
