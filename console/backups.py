@@ -92,14 +92,14 @@ def _now(_: argparse.Namespace) -> int:
 
 
 def _list(chosen: argparse.Namespace) -> int:
-    from orchestration.backups.points import catalogue, record
+    from orchestration.backups.points import catalogue
     from orchestration.backups.points.listing import as_text
 
     with _installation() as inst:
         if len(inst.stores) == 1:  # noqa: SIM108
             points = catalogue.points(inst.primary)  # a store that does not answer is the answer
         else:
-            points = record.all_points(inst)
+            points = catalogue.all_points(inst.stores)
     if chosen.json:
         rows = [
             {

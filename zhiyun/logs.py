@@ -16,12 +16,12 @@ import time
 from collections.abc import Callable
 from logging.handlers import WatchedFileHandler
 from pathlib import Path
-from typing import Any, TextIO
-
-import structlog
-from structlog.typing import EventDict, Processor
+from typing import TYPE_CHECKING, Any, TextIO
 
 from zhiyun.settings import LogSettings, SettingsError
+
+if TYPE_CHECKING:
+    from structlog.typing import EventDict, Processor
 
 ACCESS = "zhiyun.access"
 """The logger of requests: one line each, in `access.log` only."""
@@ -68,6 +68,8 @@ def configure(service: str, settings: LogSettings, *, console: bool = True) -> N
     `service` is written into each line. With `console`, what goes to `app.log` goes to standard error too.
     Raises SettingsError (one line that names LOG_DIR) when the folder cannot be written. May be called again.
     """
+    import structlog  # here, for it takes long to load, and who only blanks secrets writes no log
+
     folder = Path(settings.dir).expanduser()
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=_shared(),
@@ -110,6 +112,8 @@ def configure(service: str, settings: LogSettings, *, console: bool = True) -> N
 
 
 def _shared() -> list[Processor]:
+    import structlog
+
     return [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,

@@ -6,9 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from psycopg import conninfo
-
-from knowledge.database import Connection, connect
 from objects.places import open_store, parse_places
 from objects.store import ObjectStore
 from orchestration.backups.progress import Logged, Progress
@@ -26,6 +23,7 @@ from zhiyun.settings import (
 )
 
 if TYPE_CHECKING:
+    from knowledge.database import Connection
     from knowledge.releases.collection import Collections
 
 
@@ -70,11 +68,15 @@ class Installation:
 
     def name_of(self, role: str) -> str:
         """The name of the platform's database, or of Dagster's."""
+        from psycopg import conninfo
+
         url = self.database.admin if role == "platform" else self.dagster_url
         return str(conninfo.conninfo_to_dict(url)["dbname"])
 
     def url(self, database: str) -> str:
         """Another database of the platform's server, as the role of backups."""
+        from psycopg import conninfo
+
         return conninfo.make_conninfo(self.database.admin, dbname=database)
 
     def catalog(self, purpose: str) -> Connection:
@@ -83,6 +85,8 @@ class Installation:
 
     def connect(self, database: str, purpose: str) -> Connection:
         """The same for another database of its server."""
+        from knowledge.database import connect
+
         return connect(self.database.model_copy(update={"url": self.url(database)}), f"zhiyun {purpose}")
 
     def collections(self) -> Collections:

@@ -73,6 +73,15 @@ def points(store: ObjectStore) -> list[Point]:
     return sorted(found, key=lambda point: (point.made_at, point.id), reverse=True)
 
 
+def all_points(stores: Iterable[ObjectStore]) -> list[Point]:
+    """The points of every store that answers, newest first, each with the stores that have it."""
+    found: list[Sequence[Point]] = []
+    for store in stores:
+        with contextlib.suppress(ObjectStoreError):  # told by the alerts; what the others have is still worth seeing
+            found.append(points(store))
+    return merge(found)
+
+
 def find(store: ObjectStore, wanted: str) -> Point:
     """The point of this id, or with `latest` the newest verified one; its manifest could be read.
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from orchestration.backups.installation import Installation
-from orchestration.backups.points.catalogue import Point
+from orchestration.backups.points.catalogue import Point, all_points
 from orchestration.backups.points.listing import as_table
-from orchestration.backups.points.record import all_points
 from orchestration.backups.recovery_point import Manifest, PostgresPart, VectorsPart
 from orchestration.backups.units import size_text
 
 
 def points_markdown(inst: Installation) -> str:
-    return as_table(all_points(inst)) or "none yet"
+    return as_table(all_points(inst.stores)) or "none yet"
 
 
 def as_text(point: Point, manifest: Manifest) -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Generator
+from contextlib import contextmanager
 
 import psycopg
 
 from knowledge.database import DatabaseUnavailable
-from objects.store import ObjectStoreError
 from orchestration import operations_record
 from orchestration.backups.database.server import words
 from orchestration.backups.installation import Installation
@@ -16,18 +15,9 @@ from orchestration.backups.points import catalogue
 from orchestration.backups.points.catalogue import Point
 
 
-def all_points(inst: Installation) -> list[Point]:
-    """The points of every store that answers, newest first, each with the stores that have it."""
-    found: list[Sequence[Point]] = []
-    for store in inst.stores:
-        with suppress(ObjectStoreError):  # told by the alerts; what the others have is still worth seeing
-            found.append(catalogue.points(store))
-    return catalogue.merge(found)
-
-
 def bring_up_to_date(inst: Installation) -> None:
     """Bring the record in PostgreSQL, which metrics are read from, up to what the stores have."""
-    points = all_points(inst)
+    points = catalogue.all_points(inst.stores)
     with written_down(inst), inst.catalog("record of recovery points") as connection:
         operations_record.record_points(connection, [_row(point) for point in points])
 
