@@ -66,5 +66,5 @@ def _spent(command: str, home: Path) -> float:
     _, ended, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(ended)
     if process.returncode != status:
-        raise RuntimeError(f"{' '.join(process.args)} ended with {process.returncode}: {told}")
+        raise RuntimeError(f"python {' '.join(program)} ended with {process.returncode}: {told}")
     return usage.ru_utime + usage.ru_stime
