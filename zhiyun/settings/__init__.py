@@ -1,7 +1,8 @@
 """Every environment variable of the platform, once: its type, default, unit and meaning. A module for each concern.
 
 This package is the one place in the house that re-exports: whoever needs a setting names the concern
-(`from zhiyun.settings import BackupSettings, load`) and does not have to know in which module it stands.
+(`from zhiyun.settings import BackupSettings, load`) and does not have to know in which module it stands. It has more modules
+than other folders, since there are as many concerns: each is found by the word that its variables begin with.
 """
 
 from zhiyun.settings.alerts import AlertSettings

@@ -15,6 +15,7 @@ from zhiyun.repository import REPOSITORY
 
 ROOMS = ("zhiyun", "objects", "knowledge", "orchestration", "serving", "embedded", "console", "migrations")
 MODULES = 15  # in one folder: what a reader takes in at a glance; beyond it, wings
+REASONED = {"zhiyun/settings": 18}  # folders whose docstring says why they have more
 LINES = 400
 
 
@@ -54,7 +55,8 @@ def test_the_page_the_rule_and_the_code_name_the_same_modules_that_import_dagste
 
 def test_no_folder_has_more_modules_than_one_can_take_in(files: list[Path]) -> None:
     folders = Counter(file.parent for file in files if file.name != "__init__.py")
-    large = {str(folder.relative_to(REPOSITORY)): count for folder, count in folders.items() if count > MODULES}
+    counts = {str(folder.relative_to(REPOSITORY)): count for folder, count in folders.items()}
+    large = {name: count for name, count in counts.items() if count > REASONED.get(name, MODULES)}
     assert large == {}, "give it wings, each called by the word for what it holds"
 
 
