@@ -155,6 +155,8 @@ def services(
         Service(
             name="daemon",
             stop_seconds=4.5,
+            # A private module: `dagster` has no daemon command, and the program `dagster-daemon` runs under whatever
+            # interpreter its first line names, which in a moved or copied environment is not this one.
             command=[*python, "dagster._daemon", "run", *workspace],
             ready=probes.daemon(cluster.url("dagster"), datetime.now(UTC)),
             # After the webserver, through which runs of an earlier life are cancelled before the daemon sees them.

@@ -1,10 +1,10 @@
 """Jobs, and when the clock starts them."""
 
+from collections.abc import Callable
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
 import dagster as dg
-from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from zhiyun.settings import BackupSettings, KnowledgeSettings, MaintenanceSettings, load
 
@@ -134,28 +134,30 @@ def weekly_restore_drill(context: dg.ScheduleEvaluationContext) -> dg.RunRequest
     return dg.RunRequest()
 
 
-def _regular(job: UnresolvedAssetJobDefinition, cron: str) -> dg.ScheduleDefinition:
-    """Runs the job by the clock, unless its last run has not ended."""
+def _unless_in_progress(job: str) -> Callable[[dg.ScheduleEvaluationContext], dg.RunRequest | dg.SkipReason]:
+    """Runs the job, unless its last run has not ended."""
 
-    @dg.schedule(
+    def schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        running = in_progress(context.instance, job)
+        return dg.SkipReason(f"{job} {running} has not ended") if running else dg.RunRequest()
+
+    return schedule
+
+
+MAINTENANCE = [
+    dg.schedule(
         job=job,
         name=f"{job.name}_schedule",
         cron_schedule=cron,
         execution_timezone=load(BackupSettings).timezone,
         default_status=dg.DefaultScheduleStatus.RUNNING,
         description=job.description,
+    )(_unless_in_progress(job.name))
+    for job, cron in (
+        (nightly_maintenance, load(MaintenanceSettings).nightly_cron),
+        (weekly_index_maintenance, load(MaintenanceSettings).weekly_cron),
+        (database_health_check, load(MaintenanceSettings).health_cron),
+        (capacity_check, "*/15 * * * *"),
+        (storage_survey, "20 * * * *"),
     )
-    def schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        running = in_progress(context.instance, job.name)
-        return dg.SkipReason(f"{job.name} {running} has not ended") if running else dg.RunRequest()
-
-    return schedule
-
-
-MAINTENANCE = [
-    _regular(nightly_maintenance, load(MaintenanceSettings).nightly_cron),
-    _regular(weekly_index_maintenance, load(MaintenanceSettings).weekly_cron),
-    _regular(database_health_check, load(MaintenanceSettings).health_cron),
-    _regular(capacity_check, "*/15 * * * *"),
-    _regular(storage_survey, "20 * * * *"),
 ]

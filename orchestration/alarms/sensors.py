@@ -9,8 +9,15 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 import msgspec
-from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus, InstigatorType, TickStatus
-from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
+
+# Private doors of Dagster, and the only ones that the platform goes through: tests/unit/orchestration/test_private_dagster.py
+# tells when an upgrade has moved one.
+# Whether a schedule or a sensor has been switched off, and its ticks: `DagsterInstance.all_instigator_state` gives values of
+# these types, and dagster exports neither them nor another way to ask.
+from dagster._core.scheduler.instigation import InstigatorState, InstigatorType
+
+# When a schedule was last due, by the very rules (summer time, 29 February) by which the daemon starts it. Dagster exports
+# nothing that reads a cron expression.
 from dagster._utils.schedules import reverse_cron_string_iterator
 
 from orchestration.alarms import conditions, delivery
@@ -146,13 +153,13 @@ def _clockwork(instance: dg.DagsterInstance, repository: dg.RepositoryDefinition
 def _of_state(
     instance: dg.DagsterInstance, name: str, kind: str, should: bool, state: InstigatorState | None, expected: datetime
 ) -> Clockwork:
-    runs = should if state is None else state.status is not InstigatorStatus.STOPPED
+    runs = should if state is None else state.is_running
     last, failed = None, ""
     if state is not None:
         ticks = instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=1)
         if ticks:
             last = _moment(ticks[0].timestamp)
-            if ticks[0].status is TickStatus.FAILURE:
+            if ticks[0].is_failure:
                 failed = _first_line(ticks[0].error.message if ticks[0].error else "no reason was recorded")
     return Clockwork(name, "schedule" if kind == "schedule" else "sensor", should, runs, expected, last, failed)
 
@@ -167,14 +174,15 @@ def _failed_checks(instance: dg.DagsterInstance, repository: dg.RepositoryDefini
     keys = sorted(repository.asset_graph.asset_check_keys)
     records = instance.event_log_storage.get_latest_asset_check_execution_by_key(keys)
     for key, record in sorted(records.items()):
-        if record.status is not AssetCheckExecutionRecordStatus.FAILED:
-            continue
-        text, grave = "It could not be evaluated; see its run.", True
         event = record.event.dagster_event if record.event else None
-        if event is not None and event.event_type_value == "ASSET_CHECK_EVALUATION":
-            evaluation = event.asset_check_evaluation_data
-            grave = evaluation.severity is dg.AssetCheckSeverity.ERROR
-            text = evaluation.description or f"See asset {key.asset_key.to_user_string()} in the Dagster UI."
+        # Until a check has been evaluated its event says that it is planned.
+        if event is None or event.event_type is not dg.DagsterEventType.ASSET_CHECK_EVALUATION:
+            continue
+        evaluation = event.asset_check_evaluation_data
+        if evaluation.passed:
+            continue
+        grave = evaluation.severity is dg.AssetCheckSeverity.ERROR
+        text = evaluation.description or f"See asset {key.asset_key.to_user_string()} in the Dagster UI."
         yield FailedCheck(key.asset_key.to_user_string(), key.name, grave, text)
 
 
