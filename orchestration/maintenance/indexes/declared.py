@@ -8,27 +8,13 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import psycopg
 from psycopg import sql
 
 from knowledge.database import Connection
 from orchestration.maintenance.indexes.catalog import Index, read_indexes
+from orchestration.maintenance.indexes.concurrently import attempt, obstacle
 from orchestration.maintenance.indexes.leftovers import drop
-from orchestration.maintenance.session import (
-    Budget,
-    Facts,
-    MaintenanceError,
-    Say,
-    Stop,
-    Stopped,
-    long_transaction,
-    never,
-    one,
-    reason,
-    run,
-    set_lock_timeout,
-    silent,
-)
+from orchestration.maintenance.session import Budget, Facts, MaintenanceError, Say, Stop, never, one, silent
 from zhiyun.settings import MaintenanceSettings
 
 _STATEMENT = re.compile(r"CREATE\s+INDEX\s+(\w+)\s+ON\s+(\w+)\.(\w+)\s*((?:USING\s+\w+\s*)?\(.+\).*)", re.I | re.S)
@@ -115,23 +101,16 @@ def _create(
         return "failed", f"there is no table {index.schema}.{index.table}"
     if stop():
         return "left", "stopped before its turn"
-    blocker = long_transaction(connection, settings.snapshot_timeout, oid)
-    if blocker:
-        return "left", f"it would wait: {blocker}"
+    against = obstacle(connection, settings.snapshot_timeout, oid)
+    if against:
+        return "left", against
     if broken is not None:  # an earlier attempt of ours; the name is declared, so it is ours to drop
         problem = drop(connection, broken, settings.snapshot_timeout, stop)
         if problem:
             return "left", f"an earlier attempt left it invalid, and that could not be dropped: {problem}"
     say(f"creating {index.schema}.{index.name}")
-    set_lock_timeout(connection, settings.snapshot_timeout)
-    statement = f"CREATE INDEX CONCURRENTLY {index.name} ON {index.schema}.{index.table} {index.form}"
-    try:
-        # The form is this module's or the operator's own setting.
-        run(connection, sql.SQL(statement), stop=stop, seconds=budget.left)  # pyright: ignore[reportArgumentType]
-    except (Stopped, psycopg.Error) as error:
-        why = str(error) if isinstance(error, Stopped) else reason(error)
-        outcome = "left" if isinstance(error, Stopped | psycopg.errors.LockNotAvailable) else "failed"
-        return outcome, f"{why}; the next run tries again"
-    finally:
-        set_lock_timeout(connection, settings.lock_timeout)
-    return "created", ""
+    text = f"CREATE INDEX CONCURRENTLY {index.name} ON {index.schema}.{index.table} {index.form}"
+    # The form is this module's or the operator's own setting.
+    statement = sql.SQL(text)  # pyright: ignore[reportArgumentType]
+    failed = attempt(connection, statement, settings.snapshot_timeout, stop=stop, seconds=budget.left)
+    return (failed.outcome, f"{failed.why}; the next run tries again") if failed else ("created", "")

@@ -9,23 +9,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-import psycopg
 from psycopg import sql
 
 from knowledge.database import Connection
 from orchestration.maintenance.indexes.catalog import Index
-from orchestration.maintenance.session import (
-    Say,
-    Stop,
-    Stopped,
-    long_transaction,
-    never,
-    one,
-    reason,
-    run,
-    set_lock_timeout,
-    silent,
-)
+from orchestration.maintenance.indexes.concurrently import attempt, obstacle
+from orchestration.maintenance.session import Say, Stop, never, one, silent
 
 _SUFFIX = re.compile(r"_cc(new|old)\d*$")
 
@@ -75,20 +64,12 @@ def drop_leftovers(
 
 def drop(connection: Connection, index: Index, wait: float, stop: Stop) -> str:
     """DROP INDEX CONCURRENTLY; gives why it was not done, or nothing."""
-    blocker = long_transaction(connection, wait, index.table_oid)
-    if blocker:
-        return f"it would wait: {blocker}"
-    before = float(one(connection, "SELECT extract(epoch FROM current_setting('lock_timeout')::interval)"))
-    set_lock_timeout(connection, wait)
-    try:
-        run(connection, sql.SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(index.identifier), stop=stop)
-    except Stopped as error:
-        return str(error)
-    except psycopg.Error as error:
-        return reason(error)
-    finally:
-        set_lock_timeout(connection, before)
-    return ""
+    against = obstacle(connection, wait, index.table_oid)
+    if against:
+        return against
+    statement = sql.SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(index.identifier)
+    failed = attempt(connection, statement, wait, stop=stop)
+    return failed.why if failed else ""
 
 
 def _drop(connection: Connection, index: Index, wait: float, stop: Stop, ddl: str) -> Invalid:

@@ -16,23 +16,10 @@ from psycopg import sql
 from knowledge.database import Connection
 from orchestration.maintenance.indexes import baselines, bloat
 from orchestration.maintenance.indexes.catalog import Index, read_indexes
+from orchestration.maintenance.indexes.concurrently import attempt, obstacle
 from orchestration.maintenance.indexes.damage import Checked, check
 from orchestration.maintenance.indexes.leftovers import Invalid, drop_leftovers
-from orchestration.maintenance.session import (
-    Budget,
-    Facts,
-    Say,
-    Stop,
-    Stopped,
-    facts,
-    long_transaction,
-    never,
-    reason,
-    require,
-    run,
-    set_lock_timeout,
-    silent,
-)
+from orchestration.maintenance.session import Budget, Facts, Say, Stop, facts, never, reason, require, silent
 from zhiyun.settings import MaintenanceSettings
 
 _MIB = 1 << 20
@@ -164,22 +151,12 @@ class _Work:
             return replace(found, outcome=against[0], note=against[1])
         self.say(f"rebuilding {index.title}: {100 * (found.bloat or 0):.0f} % would go ({found.known_from})")
         started = time.monotonic()
-        set_lock_timeout(self.connection, self.settings.snapshot_timeout)
-        try:
-            run(
-                self.connection,
-                sql.SQL("REINDEX INDEX CONCURRENTLY {}").format(index.identifier),
-                stop=self.stop,
-                seconds=self.budget.left,
-            )
-        except (Stopped, psycopg.Error) as error:
-            why = str(error) if isinstance(error, Stopped) else reason(error)
-            lock = isinstance(error, psycopg.errors.LockNotAvailable)
-            why = "a transaction did not end within MAINTENANCE_SNAPSHOT_TIMEOUT" if lock else why
-            outcome = "left" if lock or isinstance(error, Stopped) else "failed"
-            return replace(found, outcome=outcome, note=f"{why}; the index is as it was{self._tidy(index)}")
-        finally:
-            set_lock_timeout(self.connection, self.settings.lock_timeout)
+        statement = sql.SQL("REINDEX INDEX CONCURRENTLY {}").format(index.identifier)
+        wait, seconds = self.settings.snapshot_timeout, self.budget.left
+        failed = attempt(self.connection, statement, wait, stop=self.stop, seconds=seconds)
+        if failed:
+            why = "a transaction did not end within MAINTENANCE_SNAPSHOT_TIMEOUT" if failed.waited else failed.why
+            return replace(found, outcome=failed.outcome, note=f"{why}; the index is as it was{self._tidy(index)}")
         seconds = time.monotonic() - started
         new = next((i for i in read_indexes(self.connection, self.can) if i.title == index.title and i.valid), None)
         if new is None:
@@ -206,8 +183,8 @@ class _Work:
                 "left",
                 f"it may take {expected:.0f} s, and {self.budget.left:.0f} s are left of MAINTENANCE_INDEX_MINUTES",
             )
-        blocker = long_transaction(self.connection, self.settings.snapshot_timeout, index.table_oid)
-        return ("left", f"it would wait: {blocker}") if blocker else None
+        against = obstacle(self.connection, self.settings.snapshot_timeout, index.table_oid)
+        return ("left", against) if against else None
 
     def _tidy(self, index: Index) -> str:
         """Drop what the interrupted rebuild left at once, if that is quickly done."""
