@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from knowledge.text.blocks import Block
-from knowledge.text.markup import has_content
+from knowledge.text.markup import WORD, has_content
 from knowledge.text.sentences import parts, sentences
 
 _SENTENCE_FACTOR = 2  # a sentence is cut when it is longer than this many times the target
@@ -21,7 +21,6 @@ _CARRIED_CHARS = 1_000  # longer header rows are not repeated
 _CHECKED_CHARS = 2_000  # a longer block is taken to have content
 _LEAD_CHARS = 60  # what a lead-in ends with is looked for in so many last characters
 
-_WORD = re.compile(r"[^\W_]")
 _LEAD = re.compile(
     r"(?:[:：]|(?:如下|下表|以下|下面|following|below)[^。.!！?？\n]{0,30}[。.]?)[\s>*_]*\Z", re.IGNORECASE
 )
@@ -228,10 +227,10 @@ class _Packer:
             return False
         text, start, end = self.text, block.start, block.end
         if not self.markup:
-            return _WORD.search(text, start, end) is None
+            return WORD.search(text, start, end) is None
         if end - start > _CHECKED_CHARS:
             return text.startswith("<!--", start) and text.find("-->", start, end) >= end - 4
-        if block.kind == "text" and text[start] not in "<{[!" and _WORD.search(text, start, end):
+        if block.kind == "text" and text[start] not in "<{[!" and WORD.search(text, start, end):
             return False
         return not has_content(text[start:end])
 

@@ -6,7 +6,7 @@ A collection `knowledge_<fingerprint>` holds the passages of every kept release 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -168,10 +168,7 @@ class Collections:
         def read() -> Live | None:
             if not self._client.collection_exists(self.alias):
                 return None
-            metadata = self._client.get_collection(self.alias).config.metadata or {}
-            if "live_release" not in metadata:
-                return None
-            return Live(str(metadata["collection"]), int(metadata["live_release"]))
+            return live_from(self._client.get_collection(self.alias).config.metadata or {})
 
         return self._call(read)
 
@@ -193,12 +190,24 @@ class Collections:
         self._call(publish)
 
     def _call(self, call: Callable[[], _T]) -> _T:
-        try:
-            return call()
-        except (ApiException, ResponseHandlingException, httpx.HTTPError) as error:
-            raise VectorStoreUnavailable(
-                f"The vector store at QDRANT_URL={self._url} did not do what was asked: {_reason(error)}"
-            ) from error
+        return asked(self._url, call)
+
+
+def asked(url: str, call: Callable[[], _T]) -> _T:
+    """What a call to the vector store at `url` gives. Raises VectorStoreUnavailable where it fails."""
+    try:
+        return call()
+    except (ApiException, ResponseHandlingException, httpx.HTTPError) as error:
+        raise VectorStoreUnavailable(
+            f"The vector store at QDRANT_URL={url} did not do what was asked: {reason(error)}"
+        ) from error
+
+
+def live_from(metadata: Mapping[str, Any]) -> Live | None:
+    """What a collection's metadata says is live, None where it says nothing of it."""
+    if "live_release" not in metadata:
+        return None
+    return Live(str(metadata["collection"]), int(metadata["live_release"]))
 
 
 def release_filter(release: int) -> models.Filter:
@@ -211,6 +220,7 @@ def release_filter(release: int) -> models.Filter:
     )
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
+    """The last line of what the client says went wrong: the answer itself, or the connection's fault."""
     lines = str(error).strip().splitlines()
     return lines[-1] if lines else type(error).__name__

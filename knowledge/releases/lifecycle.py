@@ -10,6 +10,7 @@ import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from psycopg.types.json import Json
 
@@ -168,13 +169,7 @@ def build(
         written += collections.upsert(collection, points)
         if difference.added > BATCH:
             progress(f"{written} of {difference.added} points written")
-    gone = [
-        row[0]
-        for row in connection.execute(
-            "SELECT id FROM knowledge.points WHERE collection = %s AND removed_in = %s", (collection, number)
-        )
-    ]
-    collections.set_removed_in(collection, gone, number)
+    collections.set_removed_in(collection, _removed_in(connection, collection, number), number)
     built = candidate(connection)
     assert built is not None
     return built, difference
@@ -234,13 +229,7 @@ def publish(connection: Connection, collections: Collections, release: Release) 
 def reject(connection: Connection, collections: Collections, release: Release, reason: str) -> None:
     """Take a candidate back: delete what it added and open again what it removed. The live release never moved."""
     if collections.exists(release.collection):
-        gone = [
-            row[0]
-            for row in connection.execute(
-                "SELECT id FROM knowledge.points WHERE collection = %s AND removed_in = %s",
-                (release.collection, release.number),
-            )
-        ]
+        gone = _removed_in(connection, release.collection, release.number)
         collections.set_removed_in(release.collection, gone, CURRENT)
         collections.delete_added_in(release.collection, release.number)
     with connection.transaction():
@@ -255,6 +244,14 @@ def reject(connection: Connection, collections: Collections, release: Release, r
         connection.execute(
             "UPDATE knowledge.releases SET status = 'rejected', reason = %s WHERE number = %s", (reason, release.number)
         )
+
+
+def _removed_in(connection: Connection, collection: str, number: int) -> list[UUID]:
+    """The points that a release took out."""
+    rows = connection.execute(
+        "SELECT id FROM knowledge.points WHERE collection = %s AND removed_in = %s", (collection, number)
+    )
+    return [row[0] for row in rows]
 
 
 def _compare(connection: Connection, collection: str, rules: str) -> Difference:

@@ -8,24 +8,18 @@ from uuid import UUID
 
 import psycopg
 
+from knowledge.passages.placed import PlacedPassage
 
-@dataclass(frozen=True, slots=True)
-class PassageSource:
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PassageSource(PlacedPassage):
     """A passage in the document it was cut from.
 
-    `start` and `end` count characters of the document's text; `before` and `after` are the text around the passage,
-    as much as was asked for. `document_sha256` is of the file's bytes.
+    `before` and `after` are the text around the passage, as much as was asked for. `document_sha256` is of the file's
+    bytes.
     """
 
     passage_id: UUID
-    uri: str
-    source: str
-    path: str
-    title: str
-    heading: tuple[str, ...]
-    text: str
-    start: int
-    end: int
     before: str
     after: str
     media_type: str

@@ -17,8 +17,9 @@ from qdrant_client.http.exceptions import ApiException, ResponseHandlingExceptio
 from knowledge.models.fusion import DEFAULT_WEIGHT, Judged, fuse
 from knowledge.models.lexical import SparseVector, tokenize
 from knowledge.models.questions import is_identifier, question_tokens
-from knowledge.releases.collection import release_filter
-from knowledge.releases.vector_store import DENSE, LEXICAL
+from knowledge.passages.placed import PlacedPassage
+from knowledge.releases.collection import live_from, reason, release_filter
+from knowledge.releases.vector_store import DENSE, LEXICAL, Live
 from knowledge.retrieval.confidence import Question
 from zhiyun.settings import RetrievalSettings
 
@@ -45,20 +46,12 @@ class _Gone(VectorStoreDown):
     """The collection is not there (any more)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence(PlacedPassage):
     """A passage of the live release; `score` is the confidence that it answers the question, 0 to 1."""
 
     passage_id: str
     document_id: str
-    uri: str
-    source: str
-    path: str
-    title: str
-    heading: tuple[str, ...]
-    text: str
-    start: int
-    end: int
     score: float
 
 
@@ -73,11 +66,9 @@ class Retrieved:
 
 
 @dataclass(frozen=True, slots=True)
-class LiveState:
-    """What the vector store says is live."""
+class LiveState(Live):
+    """What the vector store says is live, with what a question needs: the model's fingerprint and the halves' weight."""
 
-    collection: str
-    release: int
     fingerprint: str
     weight: float
 
@@ -245,14 +236,10 @@ class Retriever:
         except (ApiException, ResponseHandlingException, httpx.HTTPError) as error:
             raise _down(error) from error
         metadata = info.config.metadata or {}
-        if "live_release" not in metadata:
+        live = live_from(metadata)
+        if live is None:
             return None
-        return LiveState(
-            str(metadata["collection"]),
-            int(metadata["live_release"]),
-            str(metadata["fingerprint"]),
-            float(metadata["fusion_weight"]),
-        )
+        return LiveState(live.collection, live.release, str(metadata["fingerprint"]), float(metadata["fusion_weight"]))
 
 
 def ranked(found: Found, question: str, model: RetrievalModel, weight: float, limit: int) -> list[Evidence]:
@@ -300,6 +287,4 @@ def _evidence(name: str, payload: Mapping[str, Any], asked: Question, cosine: fl
 
 
 def _down(error: Exception) -> VectorStoreDown:
-    lines = str(error).strip().splitlines()
-    reason = lines[-1] if lines else type(error).__name__
-    return VectorStoreDown(f"The vector store at QDRANT_URL did not answer the search ({reason}).")
+    return VectorStoreDown(f"The vector store at QDRANT_URL did not answer the search ({reason(error)}).")

@@ -37,7 +37,7 @@ _PIPE = re.compile(r"(?<!\\)\|")
 _SPACES = re.compile(r"[ \t]{2,}")
 _EDGES = re.compile(r"^[ \t]++|[ \t]+$", re.MULTILINE)
 _LINES = re.compile(r"\n{3,}")
-_WORD = re.compile(r"[^\W_]")
+WORD = re.compile(r"[^\W_]")  # a letter or a digit
 
 
 def searchable(text: str) -> str:
@@ -51,7 +51,7 @@ def searchable(text: str) -> str:
 
 def has_content(text: str, markup: bool = True) -> bool:
     """True if a letter or a digit is in the text, apart from markup unless the text is plain (`markup` False)."""
-    return bool(_WORD.search(text)) and (not markup or bool(_WORD.search(searchable(text))))
+    return bool(WORD.search(text)) and (not markup or bool(WORD.search(searchable(text))))
 
 
 def plain(heading: str) -> str:

@@ -9,11 +9,11 @@ import re
 from collections.abc import Iterator
 
 from knowledge.text.blocks import Block
+from knowledge.text.markup import WORD
 
 _HEADING_CHARS = 40
 _LINE = re.compile(r"[^\r\n]*(?:\r\n?|\n|\Z)")
 _RULER = re.compile(r"\s*([=\-_*~#—─═])\1{3,}\s*\Z")
-_WORD = re.compile(r"[^\W_]")
 _SENTENCE_END = "。！？；，、：…,.;:!?"
 _NUMBER = "[0-9０-９一二三四五六七八九十百零〇]+"
 _NUMBERED = (  # level, form
@@ -60,4 +60,4 @@ def _level(line: str, first: bool) -> int | None:
     for level, form in _NUMBERED:
         if match := form.match(line):
             return level + (match["deeper"].count(".") if "deeper" in match.groupdict() else 0)
-    return 0 if first and _WORD.search(line) else None
+    return 0 if first and WORD.search(line) else None

@@ -10,13 +10,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-import httpx
 from qdrant_client import QdrantClient, models
-from qdrant_client.http.exceptions import ApiException, ResponseHandlingException
 
 from knowledge.database import Connection
-from knowledge.releases.collection import PAYLOAD_INDEXES, release_filter
-from knowledge.releases.vector_store import CURRENT, VectorStoreUnavailable
+from knowledge.releases.collection import PAYLOAD_INDEXES, asked, release_filter
+from knowledge.releases.vector_store import CURRENT
 from orchestration.maintenance.session import Say, Stop, never, silent
 from zhiyun.settings import QdrantSettings
 
@@ -187,10 +185,4 @@ class _Work:
         return self._call(lambda: self.client.count(name, count_filter=condition, exact=True).count)
 
     def _call(self, call: Callable[[], _T]) -> _T:
-        try:
-            return call()
-        except (ApiException, ResponseHandlingException, httpx.HTTPError) as error:
-            lines = str(error).strip().splitlines() or [type(error).__name__]
-            raise VectorStoreUnavailable(
-                f"The vector store at QDRANT_URL={self.url} did not do what was asked: {lines[-1]}"
-            ) from error
+        return asked(self.url, call)

@@ -47,7 +47,10 @@ def excerpt(question: str, text: str = LONG) -> str:
 
 
 def evidence(text: str, score: float = 0.8, name: str = "1") -> Evidence:
-    return Evidence(name, "d", "docs/a.md", "docs", "a.md", "退款", (), text, 0, len(text), score)
+    return Evidence(
+        passage_id=name, document_id="d", uri="docs/a.md", source="docs", path="a.md", title="退款", heading=(),
+        text=text, start=0, end=len(text), score=score,
+    )  # fmt: skip
 
 
 def test_a_row_comes_with_its_table_s_header_and_without_the_other_rows() -> None:
