@@ -24,7 +24,8 @@ from psycopg import sql
 
 from bench import messages
 from bench.results import Row
-from bench.services import environment, s3_server
+from bench.services import s3_server
+from embedded.attach import exported
 from embedded.services import ports, postgres
 from embedded.services.processes import running
 from migrations.__main__ import upgrade
@@ -68,7 +69,7 @@ def _backups(base: _Base) -> Iterator[Row]:
         our_times.append(base.ours("dump"))
         if number < 2:
             manual_times.append(base.shell(f'{dump} | gzip > "{manual}"'))
-        with environment(BACKUP_STORES=str(base.folder / "store")):
+        with exported({"BACKUP_STORES": str(base.folder / "store")}):
             folder_times.append(base.ours("dump"))
     bare, ours, folder = (statistics.median(times) for times in (bare_times, our_times, folder_times))
     manual_time = statistics.mean(manual_times)
@@ -211,14 +212,16 @@ def _database(folder: Path) -> Iterator[_Base]:
         upgrade(cluster.url("zhiyun"))
         endpoint = stack.enter_context(s3_server(folder / "s3"))
         stack.enter_context(
-            environment(
-                DATABASE_URL=cluster.url("zhiyun"),
-                DATABASE_ADMIN_URL=cluster.url("zhiyun", "postgres"),
-                BACKUP_STORES="s3://bench/backups",
-                S3_ENDPOINT_URL=endpoint,
-                S3_ACCESS_KEY_ID="bench",
-                S3_SECRET_ACCESS_KEY="bench-secret",
-                ZHIYUN_HOME=str(folder),
+            exported(
+                {
+                    "DATABASE_URL": cluster.url("zhiyun"),
+                    "DATABASE_ADMIN_URL": cluster.url("zhiyun", "postgres"),
+                    "BACKUP_STORES": "s3://bench/backups",
+                    "S3_ENDPOINT_URL": endpoint,
+                    "S3_ACCESS_KEY_ID": "bench",
+                    "S3_SECRET_ACCESS_KEY": "bench-secret",
+                    "ZHIYUN_HOME": str(folder),
+                }
             )
         )
         yield _Base(folder, cluster)

@@ -19,7 +19,8 @@ from time import perf_counter
 import psycopg
 
 from bench.results import Row
-from bench.services import environment, services
+from bench.services import services
+from embedded.attach import exported
 from zhiyun.repository import REPOSITORY
 
 ARCHIVE = REPOSITORY.parent / "shared" / "corpora" / "tidb-docs-cn-2026-05.tar.gz"
@@ -85,7 +86,7 @@ def _pipeline(folder: Path, model: str, *, fresh: bool = True) -> float:
 
     if fresh:
         _forget()
-    with environment(KNOWLEDGE_SOURCES=f"bench={folder}", EMBEDDING_MODEL=model):
+    with exported({"KNOWLEDGE_SOURCES": f"bench={folder}", "EMBEDDING_MODEL": model}):
         started = perf_counter()
         result = defs.resolve_job_def("ingestion").execute_in_process(instance=dg.DagsterInstance.ephemeral())
         seconds = perf_counter() - started

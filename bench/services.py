@@ -2,31 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from embedded.attach import exported
 from embedded.services import ports, postgres, probes
 from embedded.services.processes import Service, running
 from migrations.__main__ import upgrade
 from zhiyun.repository import REPOSITORY
-
-
-@contextmanager
-def environment(**values: str) -> Generator[None]:
-    """Environment variables for as long as the block lasts."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
 
 
 @contextmanager
@@ -58,7 +43,9 @@ def services(home: Path) -> Generator[None]:
         stack.enter_context(running(cluster.service(), home / "postgres.log"))
         upgrade(cluster.url("zhiyun"))
         url = stack.enter_context(vector_store(home))
-        stack.enter_context(environment(DATABASE_URL=cluster.url("zhiyun"), QDRANT_URL=url, ZHIYUN_HOME=str(home)))
+        stack.enter_context(
+            exported({"DATABASE_URL": cluster.url("zhiyun"), "QDRANT_URL": url, "ZHIYUN_HOME": str(home)})
+        )
         yield
 
 

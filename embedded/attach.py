@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 
 from embedded.definitions import Addresses, Ports, vector_store
@@ -101,7 +101,7 @@ def shell_environment(place: Layout) -> dict[str, str]:
 
 
 @contextmanager
-def exported(values: dict[str, str]) -> Generator[None]:
+def exported(values: Mapping[str, str]) -> Generator[None]:
     """Environment variables of this process while the block runs."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)

@@ -257,17 +257,11 @@ async def _read_body(receive: Receive, headers: dict[bytes, bytes]) -> bytes:
         raise _too_large()
     parts: list[bytes] = []
     size = 0
-    more = True
-    while more:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise _gone()
-        part = message.get("body", b"")
+    async for part in _body_in_pieces(receive):
         size += len(part)
         if size > MAX_BODY:
             raise _too_large()
         parts.append(part)
-        more = message.get("more_body", False)
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 

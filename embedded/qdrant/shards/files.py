@@ -1,5 +1,6 @@
 """What is kept on disk: one owner for each data folder, files replaced as a whole, writes made to last."""
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -41,11 +42,7 @@ def replace_file(path: Path, content: bytes) -> None:
 
 def sync_folder(folder: Path) -> None:
     """Make the folder's list of names last."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    _sync(folder)
 
 
 def sync_tree(folder: Path) -> None:
@@ -55,14 +52,16 @@ def sync_tree(folder: Path) -> None:
     """
     for place, _, names in os.walk(folder):
         for name in names:
-            try:
-                handle = os.open(Path(place, name), os.O_RDONLY)
-            except FileNotFoundError:
-                continue
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
+            with contextlib.suppress(FileNotFoundError):
+                _sync(Path(place, name))
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def free_space(folder: Path) -> int:

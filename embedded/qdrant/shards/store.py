@@ -105,14 +105,9 @@ class Store:
         record = self._record(name, config, _kept_metadata(body.metadata))
         aside = self.data / "collections" / f"{record.folder}.new"
         require_room(self.data, self.reserve)
-        try:
+        with _whole_or_gone(aside):
             create_shard(aside, record.config)
             self._install(name, record, aside)
-        except BaseException as error:
-            remove_tree(aside)
-            if isinstance(error, OSError):
-                raise from_os(error) from error
-            raise
 
     def changed(self, collection: Collection, body: UpdateCollection) -> CollectionRecord:
         """A collection's record with the body's changes. Metadata is merged key by key; a key set to null goes."""
@@ -141,16 +136,11 @@ class Store:
         record = self._record(name, config, metadata)
         place = self.data / "collections" / record.folder
         aside = place.with_name(f"{record.folder}.new")
-        try:
+        with _whole_or_gone(aside):
             sync_tree(shard)
             aside.mkdir()
             shard.rename(generation_folder(aside, record.generation))
             self._install(name, record, aside)
-        except BaseException as error:
-            remove_tree(aside)
-            if isinstance(error, OSError):
-                raise from_os(error) from error
-            raise
 
     def delete(self, name: str) -> bool:
         """Delete a collection with its aliases; False if there is none of that name."""
@@ -292,6 +282,18 @@ class Store:
     @property
     def _registry_path(self) -> Path:
         return self.data / "registry.json"
+
+
+@contextlib.contextmanager
+def _whole_or_gone(aside: Path) -> Iterator[None]:
+    """A block that builds a collection's folder: nothing of it stays if it fails. Raises ApiError (507, 500) for the disk."""
+    try:
+        yield
+    except BaseException as error:
+        remove_tree(aside)
+        if isinstance(error, OSError):
+            raise from_os(error) from error
+        raise
 
 
 def _kept_metadata(metadata: dict[str, Any] | None) -> dict[str, Any] | None:
