@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import uuid
 from collections.abc import AsyncIterator, Iterator
 
 import httpx
@@ -11,33 +9,23 @@ import pytest
 from qdrant_client import AsyncQdrantClient, QdrantClient
 
 from tests.support.vectors.release_passages import FOREVER, create_knowledge, passage
-from tests.support.vectors.vector_store import ServerProcess, connect
-
-# Read once, before any test puts a store of its own there.
-_SERVER = os.environ.get("QDRANT_URL")
-_API_KEY = os.environ.get("QDRANT_API_KEY")
+from tests.support.vectors.vector_store import API_KEY, STORES, connect, either_store, own_collection
 
 
-@pytest.fixture(scope="module", params=["embedded", "server"] if _SERVER else ["embedded"])
+@pytest.fixture(scope="module", params=STORES)
 def store(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
 @pytest.fixture(scope="module")
 def api_key(store: str) -> str | None:
-    return _API_KEY if store == "server" else None
+    return API_KEY if store == "server" else None
 
 
 @pytest.fixture(scope="module")
 def url(store: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    if store == "server":
-        assert _SERVER
-        yield _SERVER
-        return
-    folder = tmp_path_factory.mktemp("vectors")
-    server = ServerProcess(folder / "data", log=folder / "log").wait_until_ready()
-    yield server.url
-    server.stop()
+    with either_store(store, tmp_path_factory.mktemp("vectors")) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")
@@ -63,21 +51,19 @@ async def async_client(url: str, api_key: str | None) -> AsyncIterator[AsyncQdra
 @pytest.fixture
 def name(client: QdrantClient) -> Iterator[str]:
     """A collection name of this test's own; what it creates under it goes away."""
-    name = f"test-{uuid.uuid4().hex[:8]}"
-    yield name
-    client.delete_collection(name)
+    with own_collection(client) as name:
+        yield name
 
 
 @pytest.fixture(scope="module")
 def knowledge(client: QdrantClient) -> Iterator[str]:
     """1,000 passages; numbers 0-799 came with release 1, 800-999 with release 2, which removed 0-99."""
-    name = f"test-knowledge-{uuid.uuid4().hex[:8]}"
-    create_knowledge(client, name)
-    for start in (0, 500):
-        points = [
-            passage(number, added=1 if number < 800 else 2, removed=2 if number < 100 else FOREVER)
-            for number in range(start, start + 500)
-        ]
-        client.upsert(name, points, wait=True)
-    yield name
-    client.delete_collection(name)
+    with own_collection(client, "test-knowledge") as name:
+        create_knowledge(client, name)
+        for start in (0, 500):
+            points = [
+                passage(number, added=1 if number < 800 else 2, removed=2 if number < 100 else FOREVER)
+                for number in range(start, start + 500)
+            ]
+            client.upsert(name, points, wait=True)
+        yield name

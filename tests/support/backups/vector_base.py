@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -14,12 +13,9 @@ from orchestration.backups.vectors import restore as vectors_restore
 from orchestration.backups.vectors.node import Limits, Node
 from tests.support.backups.memory_objects import MemoryObjects
 from tests.support.vectors import vector_points
-from tests.support.vectors.vector_store import connect
+from tests.support.vectors.vector_store import API_KEY, SERVER, connect
 from zhiyun.settings import QdrantSettings
 
-# Read once, before any test puts a store of its own there.
-SERVER = os.environ.get("QDRANT_URL")
-API_KEY = os.environ.get("QDRANT_API_KEY")
 FAST = Limits(work=60, silence=1.5, ask=0.1)
 
 

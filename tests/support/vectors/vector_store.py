@@ -6,6 +6,9 @@ import os
 import subprocess
 import sys
 import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,11 @@ from qdrant_client import QdrantClient
 
 from embedded.services import ports
 from zhiyun.repository import REPOSITORY
+
+# The server that a developer has, with its key. Read once, before any test puts a store of its own there.
+SERVER = os.environ.get("QDRANT_URL")
+API_KEY = os.environ.get("QDRANT_API_KEY")
+STORES = ["embedded", "server"] if SERVER else ["embedded"]
 
 
 class ServerProcess:
@@ -61,3 +69,34 @@ class ServerProcess:
 def connect(url: str, api_key: str | None = None) -> QdrantClient:
     """A client that does not ask for the version: it would in a thread that may outlive a server stopped soon."""
     return QdrantClient(url=url, api_key=api_key, timeout=30, check_compatibility=False)
+
+
+@contextmanager
+def embedded_store(folder: Path) -> Iterator[str]:
+    """A process of the embedded one with its data and its log in `folder`; gives its URL."""
+    server = ServerProcess(folder / "data", log=folder / "log").wait_until_ready()
+    try:
+        yield server.url
+    finally:
+        server.stop()
+
+
+@contextmanager
+def either_store(which: str, folder: Path) -> Iterator[str]:
+    """The URL of one of STORES: the embedded one with its data in `folder`, or the developer's server."""
+    if which == "server":
+        assert SERVER
+        yield SERVER
+        return
+    with embedded_store(folder) as url:
+        yield url
+
+
+@contextmanager
+def own_collection(client: QdrantClient, kind: str = "test") -> Iterator[str]:
+    """A collection name of a test's own; what it creates under it goes away."""
+    name = f"{kind}-{uuid.uuid4().hex[:8]}"
+    try:
+        yield name
+    finally:
+        client.delete_collection(name)

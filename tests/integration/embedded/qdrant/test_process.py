@@ -17,7 +17,7 @@ from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import UnexpectedResponse
 
 from tests.support.vectors.release_passages import create_knowledge, in_release, passage
-from tests.support.vectors.vector_store import ServerProcess, connect
+from tests.support.vectors.vector_store import ServerProcess, connect, own_collection
 
 
 @pytest.fixture(scope="module")
@@ -37,18 +37,16 @@ def client(url: str) -> Iterator[QdrantClient]:
 @pytest.fixture
 def name(client: QdrantClient) -> Iterator[str]:
     """A collection name of this test's own; what it creates under it goes away."""
-    name = f"test-{uuid.uuid4().hex[:8]}"
-    yield name
-    client.delete_collection(name)
+    with own_collection(client) as name:
+        yield name
 
 
 @pytest.fixture(scope="module")
 def knowledge(client: QdrantClient) -> Iterator[str]:
-    name = f"test-knowledge-{uuid.uuid4().hex[:8]}"
-    create_knowledge(client, name)
-    client.upsert(name, [passage(number) for number in range(20)], wait=True)
-    yield name
-    client.delete_collection(name)
+    with own_collection(client, "test-knowledge") as name:
+        create_knowledge(client, name)
+        client.upsert(name, [passage(number) for number in range(20)], wait=True)
+        yield name
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from orchestration.definitions import defs
 from orchestration.exclusion import exclusive
 from orchestration.schedules import nightly_recovery_point
 from tests.support.knowledge_base import KnowledgeBase, failures
-from tests.support.vectors.vector_store import ServerProcess
+from tests.support.vectors.vector_store import embedded_store
 from zhiyun.settings import DatabaseSettings, load
 
 NIGHT = "2026-11-24"
@@ -30,10 +30,8 @@ NIGHT = "2026-11-24"
 @pytest.fixture(scope="module")
 def qdrant_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A vector store of this file's own: a night takes every collection that there is, those of other tests too."""
-    folder = tmp_path_factory.mktemp("vectors")
-    server = ServerProcess(folder / "data", log=folder / "log").wait_until_ready()
-    yield server.url
-    server.stop()
+    with embedded_store(tmp_path_factory.mktemp("vectors")) as url:
+        yield url
 
 
 @pytest.fixture

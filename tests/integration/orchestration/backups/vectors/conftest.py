@@ -7,20 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.backups.vector_base import SERVER, Vectors, opened
-from tests.support.vectors.vector_store import ServerProcess
+from tests.support.backups.vector_base import Vectors, opened
+from tests.support.vectors.vector_store import STORES, either_store
 
 
-@pytest.fixture(scope="session", params=["embedded", "server"] if SERVER else ["embedded"])
+@pytest.fixture(scope="session", params=STORES)
 def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    if request.param == "server":
-        assert SERVER
-        yield SERVER
-        return
-    folder = tmp_path_factory.mktemp("vectors")
-    server = ServerProcess(folder / "data", log=folder / "log").wait_until_ready()
-    yield server.url
-    server.stop()
+    with either_store(request.param, tmp_path_factory.mktemp("vectors")) as url:
+        yield url
 
 
 @pytest.fixture
