@@ -9,7 +9,7 @@ import argparse
 import fcntl
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
@@ -25,7 +25,9 @@ def main() -> int:
     """Does what the command line says; its exit status is 0, 1 after a failure, or 130 after Ctrl-C."""
     parser = argparse.ArgumentParser(prog="deploy.setup", description="Sets up .venv, or resolves the lock files.")
     parser.add_argument("what", choices=["run", "development", "lock"])
-    parser.add_argument("--stamp", type=Path, help="file that says that it is done; there is nothing to do where it exists")
+    parser.add_argument(
+        "--stamp", type=Path, help="file that says that it is done; there is nothing to do where it exists"
+    )
     given = parser.parse_args()
     report = Report()
     build = REPOSITORY / "build"
@@ -42,7 +44,9 @@ def main() -> int:
         try:
             work[given.what](pip, report)
         except environment.SetupError as error:
-            report.say(f"Setup failed: {error}. All that pip said is in {log.relative_to(REPOSITORY)}; what is installed is kept.")
+            report.say(
+                f"Setup failed: {error}. All that pip said is in {log.relative_to(REPOSITORY)}; what is installed is kept."
+            )
             return 1
         except KeyboardInterrupt:
             report.say("Setup was interrupted; what is installed is kept, and the next one goes on from there.")
@@ -54,7 +58,7 @@ def main() -> int:
 
 
 @contextmanager
-def _alone(file: Path, report: Report) -> Iterator[TextIO]:
+def _alone(file: Path, report: Report) -> Generator[TextIO]:
     """Keeps a second setup of this checkout waiting, `make test` beside `make run` for instance."""
     with file.open("w") as lock:
         try:

@@ -85,13 +85,18 @@ class Pip:
                 for line in lines:
                     progress.read(line.decode(errors="replace"))
             if progress.installing:
-                step.now(f"{max(self._installed() - before, 0)} of {progress.installing} packages unpacked")
+                step.now(f"{max(self._installed() - before, 0)} of {progress.installing} unpacked")
             else:
-                done = f"{progress.there + progress.fetched}" + (f" of {progress.packages}" if progress.packages else "")
-                missing = progress.file_bytes - _grown(scratch, progress.file) if progress.file else 0
-                told = megabytes(self.fetched_bytes + progress.fetched_bytes - max(missing, 0))
-                of = f" of about {megabytes(self.about_bytes)}" if self.about_bytes else ""
-                step.now(f"{done} packages, {told}{of} fetched   {progress.file}")
+                step.now(self._fetching(progress, scratch))
+
+    def _fetching(self, progress: Progress, scratch: Path) -> str:
+        """How far fetching is, in words that leave room for the file's name on a line of 80 characters."""
+        missing = progress.file_bytes - _grown(scratch, progress.file) if progress.file else 0
+        fetched = megabytes(self.fetched_bytes + progress.fetched_bytes - max(missing, 0))
+        if self.about_bytes:
+            fetched = f"{fetched.removesuffix(' MB')} of {megabytes(self.about_bytes)}"
+        packages = f"{progress.there + progress.fetched}" + (f" of {progress.packages}" if progress.packages else "")
+        return f"{packages}, {fetched}  {progress.file}"
 
     def _installed(self) -> int:
         return sum(1 for _ in self.venv.glob("lib/python*/site-packages/*.dist-info"))

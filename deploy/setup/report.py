@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import TextIO
 
@@ -34,7 +34,7 @@ class Step:
         self._out.flush()
 
     def _line(self, what: str) -> str:
-        return f"   {self.title:<36} {time.monotonic() - self._began:>4.0f} s   {what}".rstrip()
+        return f"   {self.title:<34} {time.monotonic() - self._began:>4.0f} s  {what}".rstrip()
 
 
 class Report:
@@ -49,7 +49,7 @@ class Report:
         self._out.flush()
 
     @contextmanager
-    def step(self, title: str) -> Iterator[Step]:
+    def step(self, title: str) -> Generator[Step]:
         """A step, timed from here to the end of the block; one that raises is called failed."""
         step = Step(title, self._out, self._live)
         step.now("")

@@ -11,6 +11,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import psutil
+from packaging.requirements import Requirement
 
 from console.doctor.kinds import Finding, Kind
 from console.doctor.site import Site, attempt
@@ -198,11 +199,17 @@ def _versions() -> Iterator[Finding]:
     differing: list[str] = []
     for name, locked in wanted.items():
         found = _version(name)
-        if found and found.split("+")[0] != locked:
+        if found and found.split("+")[0] != locked and not (name == "torch" and _own_torch(found)):
             differing.append(f"{name} {found} (locked: {locked})")
     if differing:
         more = f" and {len(differing) - 5} more" if len(differing) > 5 else ""
         yield PACKAGES(packages=", ".join(differing[:5]) + more)
+
+
+def _own_torch(version: str) -> bool:
+    """Whether PyTorch of this version is a build of the operator's choice, which `make setup` leaves there as well."""
+    ranges = [Requirement(one) for one in importlib.metadata.requires("zhiyun") or []]
+    return not version.endswith("+cpu") and any(one.name == "torch" and version in one.specifier for one in ranges)
 
 
 def _version(name: str) -> str:
