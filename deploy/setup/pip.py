@@ -7,6 +7,7 @@ import select
 import subprocess
 import tempfile
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,8 +64,14 @@ class Pip:
                 log.write(f"$ {' '.join(command)}\n".encode())
                 log.flush()
                 assert process.stdout
-                self._follow(process.stdout.fileno(), log.fileno(), progress, step, Path(scratch))
-                status = process.wait()
+                try:
+                    self._follow(process.stdout.fileno(), log.fileno(), progress, step, Path(scratch))
+                    status = process.wait()
+                except KeyboardInterrupt:  # at a terminal pip has it too, and may be putting back what it was replacing
+                    with suppress(subprocess.TimeoutExpired):
+                        process.wait(5)
+                    process.terminate()
+                    raise
         if status:
             with self.log.open("rb") as log:
                 log.seek(began)

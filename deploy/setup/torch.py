@@ -34,15 +34,15 @@ def install(pip: Pip, step: Step, locked: str) -> None:
     wanted = ("--no-deps", f"torch=={locked}+cpu")
     try:
         done = pip.install(step, 1, wanted)
-    except PipError as first:
+    except PipError:
         step.now(f"pip's index has no CPU build of PyTorch; taking it from {index}")
         try:
             done = pip.install(step, 1, ("--index-url", index, *wanted))
-        except PipError as second:
+        except PipError as error:
             raise NoTorchError(
-                f"PyTorch's CPU build is neither in pip's index ({first}) nor at TORCH_INDEX_URL={index} ({second}); "
-                "set it to a mirror: make setup TORCH_INDEX_URL=https://..."
-            ) from second
+                f"PyTorch's CPU build is neither in pip's index nor at TORCH_INDEX_URL={index} ({error}); "
+                "set it to a mirror, as in `make setup TORCH_INDEX_URL=https://...`"
+            ) from error
     step.outcome = f"{megabytes(done.fetched_bytes)} fetched"
 
 
