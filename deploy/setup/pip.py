@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import select
+import shutil
 import subprocess
-import tempfile
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,10 +50,10 @@ class Pip:
         """
         progress = Progress(packages)
         began = self.log.stat().st_size if self.log.exists() else 0
-        with tempfile.TemporaryDirectory(prefix="zhiyun-setup-", ignore_cleanup_errors=True) as scratch:
+        with _scratch(self.log.with_suffix(".tmp")) as scratch:
             command = self._command("install", "--no-input", "--progress-bar=off", *arguments)
             # What is being fetched grows below TMPDIR: from there is known how much of a large file has come.
-            environment = os.environ | {"TMPDIR": scratch, "PYTHONUNBUFFERED": "1"}
+            environment = os.environ | {"TMPDIR": str(scratch), "PYTHONUNBUFFERED": "1"}
             with (
                 self.log.open("ab") as log,
                 subprocess.Popen(
@@ -65,7 +65,7 @@ class Pip:
                 log.flush()
                 assert process.stdout
                 try:
-                    self._follow(process.stdout.fileno(), log.fileno(), progress, step, Path(scratch))
+                    self._follow(process.stdout.fileno(), log.fileno(), progress, step, scratch)
                     status = process.wait()
                 except KeyboardInterrupt:  # at a terminal pip has it too, and may be putting back what it was replacing
                     with suppress(subprocess.TimeoutExpired):
@@ -110,6 +110,17 @@ class Pip:
 
     def _command(self, *arguments: str) -> list[str]:
         return [str(self.venv / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", *arguments]
+
+
+@contextmanager
+def _scratch(folder: Path) -> Generator[Path]:
+    """An empty folder for what pip fetches, some hundred megabytes: what a killed setup left in it is not left for good."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _grown(scratch: Path, file: str) -> int:

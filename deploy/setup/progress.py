@@ -67,5 +67,5 @@ def error(log: str) -> str:
     unreachable = [line for line in lines if line.startswith("WARNING: Retrying (")]
     if unreachable:
         reason = _BROKEN.search(unreachable[-1])
-        last += f" (its index could not be reached: {reason[1] if reason else unreachable[-1]})"
+        last += f"; its index could not be reached: {reason[1] if reason else unreachable[-1]}"
     return last.rstrip(".")

@@ -91,7 +91,7 @@ def test_a_failure_has_pips_last_error() -> None:
 )
 def test_a_failure_says_that_the_index_could_not_be_reached(broken: str, reason: str) -> None:
     log = f"WARNING: Retrying (Retry(total=0)) after connection broken by {broken}\nERROR: No matching x\n"
-    assert error(log) == f"No matching x (its index could not be reached: {reason})"
+    assert error(log) == f"No matching x; its index could not be reached: {reason}"
 
 
 def test_a_file_gets_one_line_a_step() -> None:
