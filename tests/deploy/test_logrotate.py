@@ -49,6 +49,7 @@ def test_it_says_what_the_manual_says() -> None:
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.slow
 def test_no_line_is_lost_over_rotations_and_the_next_line_is_in_the_new_file(
     published: Published, redis_url: str, tmp_path: Path, logrotate: str, workers: str
 ) -> None:

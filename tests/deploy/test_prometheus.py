@@ -188,6 +188,7 @@ def running_prometheus(folder: Path, chat: str) -> Iterator[str]:
         process.wait(30)
 
 
+@pytest.mark.slow
 def test_a_real_prometheus_scrapes_the_chat_and_sees_it_stop(
     published: Published, redis_url: str, tmp_path: Path
 ) -> None:

@@ -20,7 +20,7 @@ from tests.support.stack import Stack
 from tests.support.waiting import until
 from zhiyun.repository import REPOSITORY
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 Look: TypeAlias = Callable[..., dict[str, list[Finding]]]
 

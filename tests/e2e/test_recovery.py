@@ -18,7 +18,7 @@ from tests.support.stack import Stack
 from zhiyun.repository import REPOSITORY
 from zhiyun.settings import S3Settings
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 CONVERSATIONS = """
     SELECT to_jsonb(c)::text FROM chat.conversations c UNION ALL SELECT to_jsonb(m)::text FROM chat.messages m ORDER BY 1
 """

@@ -22,6 +22,7 @@ from tests.support.stack import Stack, environment
 from zhiyun.repository import REPOSITORY
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.timeout(600),
     pytest.mark.skipif(shutil.which("curl") is None, reason="the page's commands need curl, and this machine has none"),
 ]

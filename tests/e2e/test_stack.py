@@ -24,7 +24,7 @@ from tests.support.browser import BROWSER_ARGUMENTS, find_browser
 from tests.support.stack import Stack, environment
 from zhiyun.repository import REPOSITORY
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")

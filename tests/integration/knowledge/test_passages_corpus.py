@@ -14,7 +14,10 @@ from zhiyun.repository import REPOSITORY
 ARCHIVE = REPOSITORY.parent / "shared" / "corpora" / "tidb-docs-cn-2026-05.tar.gz"
 TARGET, MAXIMUM = 480, 2400
 
-pytestmark = pytest.mark.skipif(not ARCHIVE.exists(), reason=f"the corpus {ARCHIVE.name} is not on this machine")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not ARCHIVE.exists(), reason=f"the corpus {ARCHIVE.name} is not on this machine"),
+]
 
 
 @pytest.fixture(scope="module")

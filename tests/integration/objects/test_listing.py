@@ -11,6 +11,7 @@ from objects.store import ObjectMissing, ObjectStore
 from tests.support.object_stores import NOW, content, keys, one_sentence
 
 
+@pytest.mark.slow
 def test_a_listing_is_in_the_order_of_the_keys(store: ObjectStore) -> None:
     odd = ["a-b", "a.b/c", "a/b", "a/b.c", "a0", "文件/合同 条款.md", "文件/合同.md", "é", "with space/+%&=?#~"]
     names = odd + [f"many/{number:05d}" for number in range(1040)]

@@ -23,7 +23,7 @@ from tests.support.waiting import until
 from zhiyun.repository import REPOSITORY
 from zhiyun.settings import AlertSettings
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 @dataclass

@@ -133,6 +133,7 @@ def generation(data: Path) -> int:
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.slow
 def test_every_acknowledged_write_survives_kill_9_at_any_moment(tmp_path: Path) -> None:
     process, url = start(tmp_path)
     body = {

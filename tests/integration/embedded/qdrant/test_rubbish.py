@@ -90,6 +90,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
     target.stop()
 
 
+@pytest.mark.slow
 def test_rubbish_is_refused_and_harms_nothing(target: Target) -> None:
     known = target.contents()["known"]
     assert len(known) == KNOWN

@@ -312,6 +312,7 @@ class Traffic:
                 time.sleep(0.005)
 
 
+@pytest.mark.slow
 def test_a_collection_is_optimised_under_traffic_without_an_error_or_a_loss(
     server: ServerProcess, http: httpx.Client, tmp_path: Path
 ) -> None:
@@ -339,6 +340,7 @@ def test_a_collection_is_optimised_under_traffic_without_an_error_or_a_loss(
     assert [path.name for path in (tmp_path / "collections").glob("*/*")] == ["generation-000002"]
 
 
+@pytest.mark.slow
 def test_a_collection_is_recovered_under_traffic_without_an_error_to_a_reader(
     server: ServerProcess, http: httpx.Client
 ) -> None:

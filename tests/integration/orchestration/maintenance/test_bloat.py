@@ -72,6 +72,7 @@ def site(request: pytest.FixtureRequest, cluster: postgres.Cluster) -> Iterator[
 
 
 @pytest.mark.parametrize("kind", INDEXES)
+@pytest.mark.slow
 def test_bloat_is_within_5_points_of_the_truth(site: Site, kind: str) -> None:
     site.execute("DROP TABLE IF EXISTS t", *INDEXES[kind], "VACUUM ANALYZE t")
     with site.session() as connection:

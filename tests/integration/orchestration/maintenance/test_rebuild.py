@@ -149,6 +149,7 @@ def test_a_transaction_that_does_not_end_is_given_up_and_leaves_nothing_behind(
     assert names(site) == before
 
 
+@pytest.mark.slow
 def test_a_process_killed_in_the_middle_leaves_what_the_next_run_drops(
     every_site: Site, small: MaintenanceSettings
 ) -> None:

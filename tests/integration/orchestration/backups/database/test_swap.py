@@ -15,6 +15,7 @@ from tests.support.backups.databases import NOW, Server, dumped, eventually, res
 
 
 @pytest.mark.parametrize("role", ["superuser", "owner"])
+@pytest.mark.slow
 def test_a_swap_goes_through_while_clients_reconnect_without_end_and_can_be_undone(server: Server, role: str) -> None:
     live = server.make()
     admin, everyday = server.url(live, role), server.cluster.url(live)
@@ -65,6 +66,7 @@ def test_a_swap_goes_through_while_clients_reconnect_without_end_and_can_be_undo
     assert siblings.kept(admin, live) == []
 
 
+@pytest.mark.slow
 def test_a_swap_that_fails_leaves_both_names_as_they_were(server: Server) -> None:
     live, new = server.make(), server.make(filled=False)
     kept = siblings.name_beside(live, "before", NOW)

@@ -68,6 +68,7 @@ def test_a_bucket_that_answers_500_is_told_and_nothing_is_touched(
         make(platform, inst, NEXT)
 
 
+@pytest.mark.slow
 def test_a_bucket_that_is_too_slow_is_told_and_one_that_is_slow_is_waited_for(
     platform: Platform, bucket: str, s3_server: str
 ) -> None:

@@ -31,6 +31,8 @@ from tests.support.backups.theatre import BUCKET, FIRST, PLACES, DagsterRun, The
 from tests.support.backups.worker import Worker
 from tests.support.faults.tcp_switch import Switch
 
+pytestmark = pytest.mark.slow
+
 PLACE_OF = {"worker": "both", "store": "bucket"}  # others: the folder, or where the round's number is odd the bucket
 VICTIMS = ["pg_dump"] * 6 + ["worker"] * 5 + ["Dagster's worker"] + ["store"] * 6 + ["PostgreSQL"] * 4
 VICTIMS += ["a session of PostgreSQL"] * 2 + ["vector store"] * 6

@@ -16,6 +16,8 @@ from tests.support.backups.platforms import POINT, Platform
 from tests.support.chat_service import Chat, running_chat
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.slow
+
 pytest_plugins = ("tests.support.backups.platforms",)
 
 

@@ -98,6 +98,7 @@ def test_values_and_answers_that_differ_are_found(platform: Platform) -> None:
     assert scratch(platform) == []
 
 
+@pytest.mark.slow
 def test_a_vector_store_that_goes_away_is_a_problem_and_the_next_trial_sweeps(platform: Platform) -> None:
     platform.steps.at["golden questions"] = platform.server.process.kill
     found = drill.drill(platform.inst)
@@ -109,6 +110,7 @@ def test_a_vector_store_that_goes_away_is_a_problem_and_the_next_trial_sweeps(pl
     assert scratch(platform) == []
 
 
+@pytest.mark.slow
 def test_a_trial_that_was_killed_is_swept_by_the_next(platform: Platform) -> None:
     before = platform.state()
     process = subprocess.Popen(

@@ -28,6 +28,8 @@ from zhiyun.fence import KEY
 from zhiyun.repository import REPOSITORY
 from zhiyun.settings import DatabaseSettings
 
+pytestmark = pytest.mark.slow
+
 pytest_plugins = ("tests.support.backups.platforms",)
 
 

@@ -79,6 +79,7 @@ def test_customers_get_the_point_whole_and_what_was_live_is_kept_and_can_be_put_
     assert platform.answers() == made.later
 
 
+@pytest.mark.slow
 def test_a_second_restore_after_the_first_and_a_release_after_both(made: Made, platform: Platform) -> None:
     first = in_place.restore(platform.inst, platform.inst.primary, POINT)
     platform.converse("还有人吗？")
@@ -183,6 +184,7 @@ def test_a_restore_that_ended_before_later_points_were_forgotten_does_not_bring_
     assert "三十天" not in " ".join(passage["text"] for passage in platform.live_passages())
 
 
+@pytest.mark.slow
 def test_vectors_alone_are_brought_up_to_a_newer_database_each_time(
     made: Made, platform: Platform, no_embedding: None
 ) -> None:
@@ -219,6 +221,7 @@ def test_files_alone_leave_newer_ones_and_everything_else_alone_until_told(platf
     assert (platform.folder / "invoices.md").exists()  # the point does not have it
 
 
+@pytest.mark.slow
 def test_beside_under_a_name_nothing_live_is_touched(
     made: Made, platform: Platform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -271,6 +274,7 @@ def test_a_database_that_was_dropped_comes_back(made: Made, platform: Platform) 
     assert platform.answers() == made.answers
 
 
+@pytest.mark.slow
 def test_a_point_of_an_earlier_release_gets_the_tables_that_the_services_expect(platform: Platform) -> None:
     platform.run("DROP SCHEMA operations CASCADE")
     platform.run("UPDATE schema_version SET version_num = '0001'")
@@ -291,6 +295,7 @@ def test_a_point_of_an_earlier_release_gets_the_tables_that_the_services_expect(
     assert platform.state() == before
 
 
+@pytest.mark.slow
 def test_a_store_that_others_use_too_is_not_set_back_with_ours(platform: Platform) -> None:
     platform.client.create_collection("shop_v1", vectors_config={})
     platform.client.update_collection_aliases(

@@ -125,6 +125,7 @@ def test_snapshots_that_do_not_fit_are_written_from_the_database_instead(made: M
     assert empty.answers() == made.answers
 
 
+@pytest.mark.slow
 def test_roles_that_are_missing_are_made_and_named(platform: Platform) -> None:
     role = f"auditor_{uuid.uuid4().hex[:6]}"
     with psycopg.connect(platform.admin(platform.database), autocommit=True) as connection:
@@ -183,6 +184,7 @@ def test_dagster_s_database_on_another_server_is_left_to_be_restored_there(
 
 
 @pytest.mark.parametrize("step", ["dagster database", "vectors", "golden questions"])
+@pytest.mark.slow
 def test_a_step_that_fails_leaves_it_empty(made: Made, empty: Platform, step: str) -> None:
     def break_off() -> None:
         raise BackupError("broken off.")
@@ -193,6 +195,7 @@ def test_a_step_that_fails_leaves_it_empty(made: Made, empty: Platform, step: st
     assert is_empty(empty)
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_it_can_be_done_again(made: Made, empty: Platform) -> None:
     for at in ("golden questions", "swap"):
         process = subprocess.Popen(

@@ -89,6 +89,7 @@ def test_old_snapshots_on_the_node_are_swept_and_younger_ones_are_not(data: Path
         server.stop()
 
 
+@pytest.mark.slow
 def test_a_collection_that_is_written_to_all_the_while_is_captured_and_says_so(
     base: Vectors, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -67,6 +67,7 @@ class Killing(MemoryObjects):
 
 
 @pytest.mark.parametrize("moment", ["snapshot", "download", "upload", "recovery"])
+@pytest.mark.slow
 def test_a_node_that_is_killed_is_told_in_one_sentence_and_the_next_try_is_whole(
     data: Path, tmp_path: Path, moment: str
 ) -> None:
@@ -107,6 +108,7 @@ def test_a_node_that_is_killed_is_told_in_one_sentence_and_the_next_try_is_whole
 
 
 @pytest.mark.parametrize("moment", ["before", "snapshot", "restore"])
+@pytest.mark.slow
 def test_a_node_that_hangs_is_given_up(data: Path, tmp_path: Path, moment: str) -> None:
     server = ServerProcess(data, log=tmp_path / "log").wait_until_ready()
     base = opened(server.url)
