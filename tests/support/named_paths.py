@@ -27,7 +27,7 @@ ELSEWHERE = re.compile(
     | [A-Z]\w*/.* | \.\.\./.*                                       # below a variable's folder, a time zone, a route cut short
     | text/\w+ | qdrant/bm25 | points/(query|search|recommend|discover) | BAAI/.*   # media types, models, routes
     | tests/openapi | docs/redoc/.* | dagster/\w+                   # in Qdrant's repository; tags of Dagster's runs
-    | bench/results\.json                                           # made by `make bench`
+    | bench/results\.json | build/.*                                # made by `make bench`, by setting up
     """,
     re.VERBOSE,
 )
