@@ -15,6 +15,7 @@ from embedded.services import ports, postgres
 from embedded.services.processes import running
 from tests.support.backups.databases import Server
 from tests.support.knowledge_base import KnowledgeBase
+from tests.support.servers import SERVERS
 from zhiyun.postgresql import OLDEST, client_programs, servers
 
 
@@ -42,7 +43,7 @@ def knowledge_base(
             base.client.delete_collection(collection.name)
 
 
-@pytest.fixture(scope="session", params=["system", "packaged"])
+@pytest.fixture(scope="session", params=SERVERS)
 def postgres_server(request: pytest.FixtureRequest) -> Server:
     """The system's PostgreSQL, and the packaged one, each with its own client programs; for backups and restores.
 

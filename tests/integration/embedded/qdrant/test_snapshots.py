@@ -167,6 +167,7 @@ def _tar_of(name: str, content: bytes, kind: bytes = tarfile.REGTYPE) -> bytes:
         lambda _file: _tar_of("collection.json", b'{"format":99,"engine":"1","name":"c","config":{}}'),
     ],
 )
+@pytest.mark.slow
 def test_a_damaged_snapshot_is_refused_and_changes_nothing(
     http: httpx.Client, tmp_path: Path, damage: Callable[[bytes], bytes]
 ) -> None:

@@ -20,6 +20,7 @@ from orchestration.capacity.assets import connection_capacity, memory_capacity, 
 from orchestration.capacity.disk import Volume
 from orchestration.capacity.samples import Sample
 from tests.conftest import migrate
+from tests.support.servers import SERVERS
 from zhiyun.settings import (
     BackupSettings,
     CapacitySettings,
@@ -30,7 +31,7 @@ from zhiyun.settings import (
 )
 
 
-@pytest.fixture(scope="module", params=["system", "packaged"])
+@pytest.fixture(scope="module", params=SERVERS)
 def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[postgres.Cluster]:
     """The system's PostgreSQL where there is one, and the packaged one."""
     home = tmp_path_factory.mktemp(request.param)

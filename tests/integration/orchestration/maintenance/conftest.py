@@ -16,12 +16,13 @@ from embedded.services.processes import running
 from knowledge.database import Connection
 from migrations.__main__ import upgrade
 from orchestration.maintenance.session import session
+from tests.support.servers import SERVERS
 from zhiyun.settings import MaintenanceSettings
 
 KEEPER = "keeper"
 
 
-@pytest.fixture(scope="session", params=["system", "packaged"])
+@pytest.fixture(scope="session", params=SERVERS)
 def cluster(
     request: pytest.FixtureRequest, postgres_cluster: postgres.Cluster, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[postgres.Cluster]:

@@ -19,6 +19,8 @@ from orchestration.backups.database.load import restore_into
 from orchestration.backups.recovery_point import BackupError, PointDamaged
 from tests.support.backups.databases import Server, dumped, in_pieces, run, value
 
+pytestmark = pytest.mark.slow
+
 
 def manual(server: Server, command: str, **names: object) -> subprocess.CompletedProcess[str]:
     """A line of the manual in a shell, with the server's own programs."""

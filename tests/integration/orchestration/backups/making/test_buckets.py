@@ -29,6 +29,8 @@ from tests.support.backups.small_points import (
 from tests.support.faults.s3_faults import faulty
 from zhiyun.settings import S3Settings
 
+pytestmark = pytest.mark.slow
+
 
 def s3(url: str, **changes: str) -> dict[str, str]:
     return {
@@ -68,7 +70,6 @@ def test_a_bucket_that_answers_500_is_told_and_nothing_is_touched(
         make(platform, inst, NEXT)
 
 
-@pytest.mark.slow
 def test_a_bucket_that_is_too_slow_is_told_and_one_that_is_slow_is_waited_for(
     platform: Platform, bucket: str, s3_server: str
 ) -> None:

@@ -22,6 +22,8 @@ from tests.support.faults import small_disk as small_disks
 from tests.support.vectors.vector_store import ServerProcess
 from tests.support.vectors.vector_store import connect as connect_qdrant
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:

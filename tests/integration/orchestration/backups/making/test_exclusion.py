@@ -21,6 +21,8 @@ from tests.support.backups.small_points import NEXT, POINT, installed, listed, m
 from tests.support.knowledge_base import KnowledgeBase, failures
 from zhiyun.settings import DatabaseSettings
 
+pytestmark = pytest.mark.slow
+
 
 def test_while_a_backup_is_under_way_backup_restore_and_ingestion_say_so(
     platform: Platform, store: Path, monkeypatch: pytest.MonkeyPatch

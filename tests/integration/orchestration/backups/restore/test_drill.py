@@ -28,6 +28,7 @@ def scratch(platform: Platform) -> list[str]:
     return found + [str(path) for path in (platform.root / "home").glob("zhiyun_drill_*")]
 
 
+@pytest.mark.slow
 def test_the_point_restores_whole_is_timed_and_leaves_nothing(made: Made, platform: Platform) -> None:
     before = platform.state()
     there: list[str] = []
@@ -66,6 +67,7 @@ def damage(platform: Platform, name: str) -> None:
         ("golden questions", f"points/{POINT}/*/golden.jsonl.zst"),
     ],
 )
+@pytest.mark.slow
 def test_a_point_that_is_damaged_is_a_problem_and_not_an_exception(platform: Platform, step: str, name: str) -> None:
     before = platform.state()
     platform.steps.at[step] = lambda: damage(platform, name)
@@ -76,6 +78,7 @@ def test_a_point_that_is_damaged_is_a_problem_and_not_an_exception(platform: Pla
     assert scratch(platform) == []
 
 
+@pytest.mark.slow
 def test_values_and_answers_that_differ_are_found(platform: Platform) -> None:
     def tamper() -> None:
         [name] = [name for name in platform.databases() if "_drill_" in name]
@@ -133,6 +136,7 @@ def test_a_trial_that_was_killed_is_swept_by_the_next(platform: Platform) -> Non
     assert platform.state() == before
 
 
+@pytest.mark.slow
 def test_without_a_verified_point_there_is_nothing_to_try(platform: Platform) -> None:
     for file in platform.backups.glob("points/*/verification.json"):
         file.unlink()

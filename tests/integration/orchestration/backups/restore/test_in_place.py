@@ -58,7 +58,7 @@ def test_customers_get_the_point_whole_and_what_was_live_is_kept_and_can_be_put_
     assert contents(platform.admin(platform.database)) == renamed(made.rows, report.collections)
     assert report.replaced == (old,)
     assert old in platform.collections()
-    assert [one.name for one in kept.kept(platform.inst)] == [report.kept]
+    assert [one.name for one in kept.databases(platform.inst)] == [report.kept]
     assert contents(platform.admin(report.kept)) == before["rows"]
     assert report.files is not None
     assert report.files.kept_newer == 1  # refunds.md was edited since
@@ -88,7 +88,7 @@ def test_a_second_restore_after_the_first_and_a_release_after_both(made: Made, p
     assert platform.answers() == made.answers
     assert "还有人吗？" not in platform.messages()
     assert "还有人吗？" in platform.messages(second.kept)
-    assert {one.name for one in kept.kept(platform.inst)} == {first.kept, second.kept}
+    assert {one.name for one in kept.databases(platform.inst)} == {first.kept, second.kept}
 
     platform.write("refunds.md", SECOND.replace("30", "15"))
     (platform.folder / "invoices.md").unlink()
@@ -104,6 +104,7 @@ def test_a_second_restore_after_the_first_and_a_release_after_both(made: Made, p
     assert added == "1"  # only what was edited
 
 
+@pytest.mark.slow
 def test_the_vector_store_follows_a_database_alone_and_the_next_release_holds_just_what_the_documents_say(
     made: Made, platform: Platform, no_embedding: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -153,6 +154,7 @@ def test_points_that_are_gone_are_written_from_the_database_without_embedding(
     assert later_points(platform) == []
 
 
+@pytest.mark.slow
 def test_a_number_that_was_given_again_is_not_taken_for_the_release_that_had_it_before(
     made: Made, platform: Platform
 ) -> None:
@@ -170,6 +172,7 @@ def test_a_number_that_was_given_again_is_not_taken_for_the_release_that_had_it_
     assert platform.live_passages() == again
 
 
+@pytest.mark.slow
 def test_a_restore_that_ended_before_later_points_were_forgotten_does_not_bring_them_back(platform: Platform) -> None:
     old = platform.live()[0]
     in_place.restore(platform.inst, platform.inst.primary, POINT, ["database"])
@@ -206,6 +209,7 @@ def test_vectors_alone_are_brought_up_to_a_newer_database_each_time(
     assert "发票在哪里开？" in platform.messages()
 
 
+@pytest.mark.slow
 def test_files_alone_leave_newer_ones_and_everything_else_alone_until_told(platform: Platform) -> None:
     before = platform.state()
     (platform.folder / "plans.md").unlink()
@@ -265,6 +269,7 @@ def test_beside_under_a_name_nothing_live_is_touched(
     assert list(work.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_database_that_was_dropped_comes_back(made: Made, platform: Platform) -> None:
     with psycopg.connect(platform.admin(), autocommit=True) as connection:
         connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(platform.database)))

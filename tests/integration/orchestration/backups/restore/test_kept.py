@@ -9,6 +9,8 @@ from orchestration.backups.restore import in_place, kept
 from tests.support.backups.platforms import POINT, SECOND, Made, Platform, contents
 from tests.support.knowledge_base import failures
 
+pytestmark = pytest.mark.slow
+
 pytest_plugins = ("tests.support.backups.platforms",)
 
 
@@ -27,7 +29,6 @@ def test_it_comes_back_after_an_ingestion_has_tidied_its_collections_away(made: 
     assert [one.name for one in kept.databases(platform.inst)] == [aside]
 
 
-@pytest.mark.slow
 def test_collections_that_another_record_needs_are_not_deleted_with_it(platform: Platform) -> None:
     """After a restore of the database alone both records know the same collection."""
     old, _ = platform.live()
@@ -52,7 +53,6 @@ def test_what_no_restore_has_kept_is_neither_put_back_nor_deleted(platform: Plat
     assert platform.state() == before
 
 
-@pytest.mark.slow
 def test_a_return_that_fails_leaves_both_as_they_were(platform: Platform) -> None:
     report = in_place.restore(platform.inst, platform.inst.primary, POINT)
     [old] = report.replaced

@@ -86,6 +86,7 @@ def test_everything_comes_back_and_the_report_says_how_long_each_step_took(
     assert empty.answers() == made.answers
 
 
+@pytest.mark.slow
 def test_an_environment_that_is_not_empty_is_refused(platform: Platform) -> None:
     before = platform.state()
     with pytest.raises(BackupError, match=r"has \d+ tables; use `zhiyun restore`"):
@@ -93,6 +94,7 @@ def test_an_environment_that_is_not_empty_is_refused(platform: Platform) -> None
     assert platform.state() == before
 
 
+@pytest.mark.slow
 def test_a_vector_store_that_is_not_empty_is_refused(empty: Platform) -> None:
     empty.client.create_collection("somebody_s", vectors_config={})
     with pytest.raises(BackupError, match=r"has the collection somebody_s.*Nothing was changed"):
@@ -100,6 +102,7 @@ def test_a_vector_store_that_is_not_empty_is_refused(empty: Platform) -> None:
     assert empty.collections() == {"somebody_s"}
 
 
+@pytest.mark.slow
 def test_a_hook_before_that_fails_ends_it_and_one_after_is_told(
     empty: Platform, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -117,6 +120,7 @@ def test_a_hook_before_that_fails_ends_it_and_one_after_is_told(
     assert "NOT VERIFIED" not in said
 
 
+@pytest.mark.slow
 def test_snapshots_that_do_not_fit_are_written_from_the_database_instead(made: Made, empty: Platform) -> None:
     rewrite(empty, {"vectors": msgspec.structs.replace(manifest(empty).vectors, engine="qdrant", version="1.9.0")})
     report = recover.recover(empty.inst, "latest")
@@ -152,6 +156,7 @@ def test_roles_that_are_missing_are_made_and_named(platform: Platform) -> None:
             connection.execute(f"DROP ROLE {role}".encode())
 
 
+@pytest.mark.slow
 def test_other_answers_than_before_are_not_verified(
     empty: Platform, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -172,6 +177,7 @@ def test_other_answers_than_before_are_not_verified(
     assert not (tmp_path / "after").exists()
 
 
+@pytest.mark.slow
 def test_dagster_s_database_on_another_server_is_left_to_be_restored_there(
     made: Made, empty: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:

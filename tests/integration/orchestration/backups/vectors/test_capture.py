@@ -40,6 +40,7 @@ def test_a_point_has_every_collection_and_leaves_nothing_on_the_node(base: Vecto
         assert hashlib.sha256(base.store.objects[live.snapshot.key]).hexdigest() == live.checksum
 
 
+@pytest.mark.slow
 def test_names_that_are_no_file_names_get_keys_of_their_own(base: Vectors) -> None:
     odd = [f"知识 库 {base.alias}", f"{base.alias}-{'x' * 200}"]
     for name in odd:

@@ -20,6 +20,8 @@ from tests.support.vectors import vector_points
 from tests.support.vectors.vector_store import connect
 from zhiyun.settings import QdrantSettings
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def settings(qdrant_url: str) -> Iterator[QdrantSettings]:
