@@ -27,6 +27,8 @@ from tests.support.waiting import until
 from zhiyun.repository import REPOSITORY
 from zhiyun.settings import AlertSettings, CapacitySettings
 
+pytestmark = pytest.mark.slow
+
 pytest_plugins = ("tests.support.chat_service",)
 
 DEPLOY = REPOSITORY / "deploy"
@@ -188,7 +190,6 @@ def running_prometheus(folder: Path, chat: str) -> Iterator[str]:
         process.wait(30)
 
 
-@pytest.mark.slow
 def test_a_real_prometheus_scrapes_the_chat_and_sees_it_stop(
     published: Published, redis_url: str, tmp_path: Path
 ) -> None:

@@ -90,6 +90,7 @@ def test_every_process_refuses_politely_while_the_fence_is_up(chat: Chat, settin
     until(lambda: {httpx.get(f"{chat.url}/api/health/ready").status_code for _ in range(8)} == {200})
 
 
+@pytest.mark.slow
 def test_a_fence_is_renewed_for_as_long_as_its_restore_takes_and_goes_when_that_fails(
     chat: Chat, settings: RedisSettings
 ) -> None:
@@ -106,6 +107,7 @@ def test_a_fence_is_renewed_for_as_long_as_its_restore_takes_and_goes_when_that_
     until(lambda: open_again(chat))
 
 
+@pytest.mark.slow
 def test_a_killed_restore_fences_no_longer_than_its_time(chat: Chat, settings: RedisSettings) -> None:
     code = (
         "import sys, time\n"
@@ -127,6 +129,7 @@ def test_a_killed_restore_fences_no_longer_than_its_time(chat: Chat, settings: R
     until(lambda: open_again(chat))
 
 
+@pytest.mark.slow
 def test_without_redis_there_is_no_fence_and_the_restore_says_so_and_goes_on(
     chat: Chat, settings: RedisSettings
 ) -> None:

@@ -11,6 +11,8 @@ import pytest
 from tests.support.chat_service import Chat, Published, running_chat, wired
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.slow
+
 pytest_plugins = ("tests.support.chat_service",)
 
 QUESTION = "国内信用卡退款多久到账？"
@@ -37,7 +39,6 @@ def _mended(fragile: Chat) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("state", ["off", "dead"])
-@pytest.mark.slow
 def test_without_the_database_it_answers_and_stores_when_the_database_is_back(fragile: Chat, state: str) -> None:
     before = fragile.ask(QUESTION)
     fragile.wires["database"].state = state  # type: ignore[assignment]
@@ -107,7 +108,6 @@ def test_before_the_first_release_it_says_that_the_knowledge_base_is_being_taken
         assert httpx.get(f"{chat.url}/api/health/ready").status_code == 503
 
 
-@pytest.mark.slow
 def test_it_starts_with_everything_down_and_stops_cleanly(tmp_path: Path) -> None:
     nowhere = {
         "DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none",

@@ -15,7 +15,7 @@ PAGES = sorted([*REPOSITORY.glob("*.md"), *(page for folder in _LOOKED_AT for pa
 MODULES = sorted(module for folder in _LOOKED_AT for module in folder.rglob("*.py"))
 OTHERS = sorted(
     [REPOSITORY / name for name in ("Makefile", "pyproject.toml", "dagster.yaml", "workspace.yaml", ".ci/run")]
-    + [path for path in (REPOSITORY / "deploy").rglob("*") if path.is_file() and path.suffix != ".md"]
+    + [path for path in (REPOSITORY / "deploy").rglob("*") if path.is_file() and path.suffix not in (".md", ".pyc")]
 )
 
 

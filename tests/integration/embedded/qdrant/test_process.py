@@ -260,6 +260,7 @@ def fits(http: httpx.Client, method: str, path: str, body: Any) -> bool:
     return answer.status_code == 200
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_to_the_brim_loses_nothing(small_disk: Path) -> None:
     """Then a write into the engine's files kills its process, so none may come to that."""
 
@@ -299,6 +300,7 @@ def test_a_disk_that_is_full_to_the_brim_loses_nothing(small_disk: Path) -> None
 
 
 @pytest.mark.parametrize("damage", ["the folder is gone", "the log is gone", "the segments are rubbish"])
+@pytest.mark.slow
 def test_a_broken_collection_says_so_and_others_go_on(tmp_path: Path, damage: str) -> None:
     server = ServerProcess(tmp_path).wait_until_ready()
     client = connect(server.url)

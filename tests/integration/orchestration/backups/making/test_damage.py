@@ -14,6 +14,8 @@ from orchestration.backups.recovery_point import FORMAT, BackupError, manifest_k
 from tests.support.backups.backed_up import Platform
 from tests.support.backups.small_points import OBJECTS, POINT, flip, installed, listed, manifest, object_in, refused
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("what", OBJECTS)
 def test_one_flipped_byte_is_found_before_anything_is_touched(platform: Platform, store: Path, what: str) -> None:

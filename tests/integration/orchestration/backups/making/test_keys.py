@@ -13,6 +13,8 @@ from orchestration.backups.streams import encryption
 from tests.support.backups.backed_up import Platform
 from tests.support.backups.small_points import POINT, flip, installed, listed, manifest, object_in, refused
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("what", ["dump", "snapshot", "file"])
 def test_one_flipped_byte_in_what_is_encrypted_is_no_matter_of_the_key(

@@ -12,6 +12,8 @@ from tests.support.backups.backed_up import Platform
 from tests.support.backups.small_points import NEXT, installed, listed, one_sentence, refused, untouched
 from zhiyun.postgresql import OLDEST, servers
 
+pytestmark = pytest.mark.slow
+
 
 def test_programs_of_another_major_version_are_refused_in_a_line(platform: Platform, store: Path) -> None:
     own = platform.cluster.binaries

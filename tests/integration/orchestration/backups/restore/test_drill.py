@@ -18,6 +18,8 @@ from orchestration.backups.restore import drill
 from tests.support.backups.platforms import POINT, Made, Platform, rows
 from zhiyun.repository import REPOSITORY
 
+pytestmark = pytest.mark.slow
+
 pytest_plugins = ("tests.support.backups.platforms",)
 
 
@@ -28,7 +30,6 @@ def scratch(platform: Platform) -> list[str]:
     return found + [str(path) for path in (platform.root / "home").glob("zhiyun_drill_*")]
 
 
-@pytest.mark.slow
 def test_the_point_restores_whole_is_timed_and_leaves_nothing(made: Made, platform: Platform) -> None:
     before = platform.state()
     there: list[str] = []
@@ -67,7 +68,6 @@ def damage(platform: Platform, name: str) -> None:
         ("golden questions", f"points/{POINT}/*/golden.jsonl.zst"),
     ],
 )
-@pytest.mark.slow
 def test_a_point_that_is_damaged_is_a_problem_and_not_an_exception(platform: Platform, step: str, name: str) -> None:
     before = platform.state()
     platform.steps.at[step] = lambda: damage(platform, name)
@@ -78,7 +78,6 @@ def test_a_point_that_is_damaged_is_a_problem_and_not_an_exception(platform: Pla
     assert scratch(platform) == []
 
 
-@pytest.mark.slow
 def test_values_and_answers_that_differ_are_found(platform: Platform) -> None:
     def tamper() -> None:
         [name] = [name for name in platform.databases() if "_drill_" in name]
@@ -101,7 +100,6 @@ def test_values_and_answers_that_differ_are_found(platform: Platform) -> None:
     assert scratch(platform) == []
 
 
-@pytest.mark.slow
 def test_a_vector_store_that_goes_away_is_a_problem_and_the_next_trial_sweeps(platform: Platform) -> None:
     platform.steps.at["golden questions"] = platform.server.process.kill
     found = drill.drill(platform.inst)
@@ -113,7 +111,6 @@ def test_a_vector_store_that_goes_away_is_a_problem_and_the_next_trial_sweeps(pl
     assert scratch(platform) == []
 
 
-@pytest.mark.slow
 def test_a_trial_that_was_killed_is_swept_by_the_next(platform: Platform) -> None:
     before = platform.state()
     process = subprocess.Popen(
@@ -136,7 +133,6 @@ def test_a_trial_that_was_killed_is_swept_by_the_next(platform: Platform) -> Non
     assert platform.state() == before
 
 
-@pytest.mark.slow
 def test_without_a_verified_point_there_is_nothing_to_try(platform: Platform) -> None:
     for file in platform.backups.glob("points/*/verification.json"):
         file.unlink()
