@@ -1,4 +1,4 @@
-# `make run` sets up and runs everything; `make test` sets up and runs all tests. `make help` lists the rest.
+# `make run` sets up and runs everything; `make test` sets up and runs the tests of every change. `make help` lists the rest.
 
 PYTHON ?= $(shell for python in python3.11 python3.12 python3; do \
 	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' 2>/dev/null \
@@ -25,7 +25,7 @@ DEVELOPMENT := .venv/.installed-dev-$(shell cksum < requirements-dev.lock | cut 
 help:
 	@echo "make run        set up, and run everything in the foreground (Ctrl-C stops it)"
 	@echo "make test       set up, and run the tests that a change may break (some minutes)"
-	@echo "make test-slow  the other tests: kills at random moments, whole stacks, long races"
+	@echo "make test-slow  the other tests: kills, whole stacks, long races, each way for a backup to fail"
 	@echo "make lint       ruff, pyright and import-linter"
 	@echo "make format     let ruff format the code"
 	@echo "make bench      all benchmarks; make bench BENCH=name runs one"

@@ -139,12 +139,11 @@ def _verify(chosen: argparse.Namespace) -> int:
 
 
 def _prune(chosen: argparse.Namespace) -> int:
-    from orchestration.backups.making import steps
-    from orchestration.backups.points import record
+    from orchestration.backups.points import expiry, record
     from orchestration.exclusion import exclusive
 
     with _stores(), _installation() as inst, exclusive(inst.database.admin, "expiry of recovery points"):
-        reports = steps.prune(inst, dry_run=chosen.dry_run)
+        reports = expiry.prune(inst, dry_run=chosen.dry_run)
         if not chosen.dry_run:
             record.bring_up_to_date(inst)
     for report in reports:

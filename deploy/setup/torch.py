@@ -61,6 +61,9 @@ def _kept(pip: Pip, locked: str) -> str:
 
 
 def _admitted(pip: Pip) -> bool:
+    """Whether pyproject.toml admits the PyTorch that is there. Doctor judges alike (console/doctor/areas/machine.py), by what is
+    installed by then: `packaging` and the platform's own metadata.
+    """
     with (pip.folder / "pyproject.toml").open("rb") as file:
         dependencies = tomllib.load(file)["project"]["dependencies"]
     ranges = [one for one in dependencies if one.startswith("torch") and not one[5:6].isalnum()]

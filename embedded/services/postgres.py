@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import subprocess
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -264,16 +263,3 @@ def _ensure_extensions(url: str) -> None:
         for name in _EXTENSIONS:
             if name in available:
                 connection.execute(sql.SQL("CREATE EXTENSION IF NOT EXISTS {}").format(sql.Identifier(name)))
-
-
-def wait_stopped(log: Path, seconds: float = 5.0) -> bool:
-    """Whether the log's last word is that the server was shut down cleanly."""
-    deadline = time.monotonic() + seconds
-    while True:
-        with log.open("rb") as stream:
-            stream.seek(max(0, log.stat().st_size - 4096))
-            if b"database system is shut down" in stream.read():
-                return True
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.1)

@@ -10,8 +10,8 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 import msgspec
 
-# Private doors of Dagster, and the only ones that the platform goes through: tests/unit/orchestration/test_private_dagster.py
-# tells when an upgrade has moved one.
+# Private doors of Dagster, and the only ones that the platform imports (embedded/definitions.py runs one more, the daemon):
+# tests/unit/orchestration/test_private_dagster.py tells when an upgrade has moved one.
 # Whether a schedule or a sensor has been switched off, and its ticks: `DagsterInstance.all_instigator_state` gives values of
 # these types, and dagster exports neither them nor another way to ask.
 from dagster._core.scheduler.instigation import InstigatorState, InstigatorType

@@ -13,7 +13,7 @@ from orchestration.backups.expected import EXPECTED
 from orchestration.backups.installation import Installation, installation
 from orchestration.backups.making import steps
 from orchestration.backups.making.verify import verify_everywhere
-from orchestration.backups.points import overview, record
+from orchestration.backups.points import expiry, overview, record
 from orchestration.backups.progress import Logged
 from orchestration.backups.restore.drill import drill, record_drill
 from orchestration.backups.units import size_text
@@ -149,7 +149,7 @@ def backup_retention(context: dg.AssetExecutionContext, backup_lock: BackupLock)
     """Points that have expired are deleted, and what tries and trial restores that were broken off have left."""
     with sentences(*EXPECTED, retry=_PASSING):
         inst = _installation(context)
-        reports = steps.prune(inst, dry_run=False)
+        reports = expiry.prune(inst, dry_run=False)
         record.bring_up_to_date(inst)
     for report in reports:
         context.log.info(report.as_text())

@@ -11,7 +11,7 @@ from orchestration.backups.expected import EXPECTED
 from orchestration.backups.installation import Installation, installation
 from orchestration.backups.making import steps
 from orchestration.backups.making.verify import verify_everywhere
-from orchestration.backups.points import catalogue, overview, record
+from orchestration.backups.points import catalogue, expiry, overview, record
 from orchestration.backups.progress import Logged
 from orchestration.backups.recovery_point import id_by_hand
 from orchestration.exclusion import exclusive
@@ -94,7 +94,7 @@ def recovery_point_read_back(context: dg.OpExecutionContext, config: WhichPoint)
 def expired_recovery_points(context: dg.OpExecutionContext, config: Expiry) -> None:
     """Deletes what has expired, or with `dry_run` says what that is."""
     with _told(context) as inst, exclusive(inst.database.admin, "expiry of recovery points", wait=steps.WAIT):
-        reports = steps.prune(inst, dry_run=config.dry_run)
+        reports = expiry.prune(inst, dry_run=config.dry_run)
         record.bring_up_to_date(inst)
     for report in reports:
         context.log.info(report.as_text())

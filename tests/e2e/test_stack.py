@@ -9,8 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -22,6 +21,7 @@ from embedded.services import ports
 from embedded.services.processes import runs, session_members
 from tests.support.browser import BROWSER_ARGUMENTS, find_browser
 from tests.support.stack import Stack, environment
+from tests.support.waiting import until
 from zhiyun.repository import REPOSITORY
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -48,13 +48,6 @@ def stack(tmp_path_factory: pytest.TempPathFactory, taken: socket.socket) -> Ite
     if one.process and one.process.poll() is None:
         one.process.terminate()
         one.process.wait(60)
-
-
-def wait(condition: Callable[[], bool], seconds: float = 90) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
 
 
 def test_it_prints_where_everything_is_and_everything_is_there(stack: Stack) -> None:
@@ -132,7 +125,7 @@ def test_the_manuals_curl_line_reaches_the_vector_store(stack: Stack) -> None:
 
 
 def test_status_says_that_all_is_well(stack: Stack) -> None:
-    wait(lambda: stack.run("status").returncode == 0)
+    until(lambda: stack.run("status").returncode == 0)
     told = stack.status()
     assert told["healthy"]
     assert told["release"] == 1

@@ -32,10 +32,7 @@ from zhiyun.settings import (
 
 _ENV = Path(".env")
 _ALIKE = 0.85
-_OWN_PREFIXES = (
-    "DATABASE_", "REDIS_", "QDRANT_", "KNOWLEDGE_", "EMBEDDING_", "RETRIEVAL_", "LLM_", "SERVING_", "BACKUP_", "S3_",
-    "MAINTENANCE_", "CAPACITY_", "ALERT_", "LOG_", "ZHIYUN_",
-)  # fmt: skip
+_OWN_PREFIXES = ("ZHIYUN_", *(prefix for model in ALL if (prefix := model.model_config.get("env_prefix"))))
 
 WELL = Kind(
     "configuration.well", "ok",

@@ -23,7 +23,6 @@ MAX_LIMIT = 2**32
 """No collection has more points; the engine adds to limits and multiplies them."""
 
 Limit = Annotated[int, Meta(ge=1, lt=2**62)]
-Offset = Annotated[int, Meta(ge=0, lt=2**62)]
 WireLimit = Annotated[int, Meta(ge=0)]
 """A limit whose lower bound is checked later, so that the refusal is Qdrant's."""
 

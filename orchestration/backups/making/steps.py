@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Generator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psycopg
@@ -25,7 +25,7 @@ from orchestration.backups.files.sources import file_sources
 from orchestration.backups.installation import Installation
 from orchestration.backups.making import copy, golden
 from orchestration.backups.making.verify import verify_everywhere
-from orchestration.backups.points import catalogue, retention
+from orchestration.backups.points import catalogue
 from orchestration.backups.recovery_point import (
     FORMAT,
     BackupError,
@@ -38,7 +38,6 @@ from orchestration.backups.recovery_point import (
 )
 from orchestration.backups.scratch import is_scratch
 from orchestration.backups.vectors import capture as vectors_capture
-from orchestration.backups.vectors.node import Node
 from orchestration.capacity.guard import room_to_work
 from orchestration.exclusion import Busy, exclusive
 from zhiyun.settings import CapacitySettings, load
@@ -203,23 +202,3 @@ def copy_everywhere(inst: Installation, manifest: Manifest) -> dict[ObjectStore,
             outcomes[store] = ""
             inst.progress.say(f"copied to {store.name} in {time.monotonic() - began:.0f} s")
     return outcomes
-
-
-def prune(inst: Installation, *, dry_run: bool) -> list[retention.Report]:
-    """Delete what has expired in every store, and what belongs to no point. The caller holds the operations lock."""
-    inst.progress.step("retention")
-
-    def on_the_node(dry: bool) -> int:
-        with Node(inst.qdrant) as node:
-            return len(
-                vectors_capture.sweep_node_snapshots(node, timedelta(days=inst.backup.node_snapshot_days), dry_run=dry)
-            )
-
-    return retention.prune_all(
-        inst.stores,
-        retention.Policy.of(inst.backup),
-        datetime.now(UTC),
-        keys=inst.keys,
-        dry_run=dry_run,
-        node_sweep=on_the_node,
-    )

@@ -13,8 +13,6 @@ from console import cli
 from tests.support.backups.platforms import POINT, Made, Platform
 from tests.support.stack import Stack
 
-pytestmark = pytest.mark.slow
-
 pytest_plugins = ("tests.support.backups.platforms",)
 
 
@@ -62,6 +60,7 @@ def test_points_are_made_listed_shown_verified_and_expired(
     assert recorded == (2,)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -88,6 +87,7 @@ def test_what_cannot_be_done_is_one_sentence_and_status_1(
     assert platform.state() == before
 
 
+@pytest.mark.slow
 def test_a_point_that_is_damaged_has_status_1(platform: Platform, capsys: pytest.CaptureFixture[str]) -> None:
     [file] = platform.backups.glob(f"points/{POINT}/*/postgres-platform.dump.zst")
     file.write_bytes(file.read_bytes()[:-5])
@@ -100,6 +100,7 @@ def test_a_point_that_is_damaged_has_status_1(platform: Platform, capsys: pytest
     assert platform.state() == before
 
 
+@pytest.mark.slow
 def test_a_restore_asks_and_what_it_kept_is_listed_put_back_and_deleted(
     made: Made, platform: Platform, capsys: pytest.CaptureFixture[str], nobody_types: None
 ) -> None:
@@ -128,6 +129,7 @@ def test_a_restore_asks_and_what_it_kept_is_listed_put_back_and_deleted(
     assert drilled.out.endswith("it restores whole\n")
 
 
+@pytest.mark.slow
 def test_without_a_running_stack_the_stores_are_started_and_stopped_for_a_command(tmp_path: Path) -> None:
     stack = Stack(tmp_path / "home")
     (tmp_path / "docs").mkdir()

@@ -118,7 +118,7 @@ async def test_a_second_signal_does_not_wait(tmp_path: Path) -> None:
     await supervisor.start()
     await until(lambda: "up" in supervisor.watched["chat"].log.read_text())
     stopping = asyncio.create_task(supervisor.stop())
-    await asyncio.sleep(0.2)
+    await asyncio.sleep(0.2)  # the first signal is sent by now; were it not, the second would be alone, and enough
     supervisor.hurry()
     async with asyncio.timeout(30):
         assert await stopping == ["chat"]

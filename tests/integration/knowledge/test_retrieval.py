@@ -154,7 +154,7 @@ async def test_only_the_live_release_is_read(base: Base, open_retriever: Callabl
     assert (await retriever.retrieve("发票抬头修改", threshold=0)).release == 1
     assert not any("发票" in e.text for e in (await retriever.retrieve("发票抬头修改", threshold=0)).evidence)
     base.point_at(fingerprint, 2)
-    await asyncio.sleep(1.1)
+    await asyncio.sleep(1.1)  # what is live is looked up once a second
     assert any("发票" in e.text for e in (await retriever.retrieve("发票抬头修改", threshold=0)).evidence)
 
 

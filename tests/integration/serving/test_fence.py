@@ -98,7 +98,7 @@ def test_a_fence_is_renewed_for_as_long_as_its_restore_takes_and_goes_when_that_
         with fenced(settings, "a slow one", seconds=1.5):
             for _ in range(8):
                 assert status(chat) == 503
-                time.sleep(0.4)
+                time.sleep(0.4)  # eight times: longer than the fence lasts without being renewed
             raise ValueError("it failed")
 
     with pytest.raises(ValueError, match="it failed"):

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from psycopg import conninfo
 
 from embedded.services import postgres
 from orchestration.backups.installation import Installation, installation
@@ -141,10 +140,6 @@ def hashes(folder: Path) -> dict[str, tuple[str, int]]:
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
-
-
-def database_of(url: str) -> str:
-    return str(conninfo.conninfo_to_dict(url)["dbname"])
 
 
 def seed(variable: str) -> int:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -21,7 +20,6 @@ from orchestration.backups.recovery_point import Blob, Database
 from zhiyun.postgresql import Programs
 
 NOW = datetime(2026, 11, 24, 3, 15, tzinfo=UTC)
-READER = "Reader 读者"
 BLOB = Blob(key="points/x/1/postgres.dump.zst", size=1, sha256="0" * 64, raw_size=1)
 TABLES = """
 CREATE TABLE customers (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text NOT NULL, note text);
@@ -157,12 +155,3 @@ def everything(url: str) -> dict[str, list[Any]]:
 
 def in_pieces(data: bytes, size: int = 65_536) -> Iterable[bytes]:
     return (data[start : start + size] for start in range(0, len(data), size))
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 15.0) -> bool:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if condition():
-            return True
-        time.sleep(0.05)
-    return condition()

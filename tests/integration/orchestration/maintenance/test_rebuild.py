@@ -11,6 +11,7 @@ import pytest
 from orchestration.maintenance.indexes.rebuild import IndexMaintenance, index_maintenance
 from orchestration.maintenance.session import one
 from tests.integration.orchestration.maintenance.conftest import Site
+from tests.support.waiting import until
 from zhiyun.repository import REPOSITORY
 from zhiyun.settings import MaintenanceSettings
 
@@ -127,7 +128,7 @@ def test_an_old_transaction_is_named_and_not_waited_for(site: Site, small: Maint
     with site.another() as other, other.transaction():
         other.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         other.execute("SELECT 1 FROM pg_class")
-        time.sleep(1.1)
+        time.sleep(1.1)  # a transaction is old from a second on: its age is what is waited for
         left = wanted(work(site, small))
     assert left.outcome == "left"
     assert "it would wait: process" in left.note
@@ -168,11 +169,11 @@ def test_a_process_killed_in_the_middle_leaves_what_the_next_run_drops(
     with site.another() as other, other.transaction():
         other.execute("UPDATE t SET y = y WHERE x = 10")  # holds the rebuild up where the new index is there already
         process = subprocess.Popen([sys.executable, "-c", code, site.url], cwd=REPOSITORY)
-        _until(lambda: names(site) > before)
+        until(lambda: names(site) > before)
         process.kill()
         process.wait()
         with site.another() as looking:
-            _until(
+            until(
                 lambda: not one(looking, "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'REINDEX%'"
                                          " AND datname = current_database() AND state = 'active'")
             )  # fmt: skip
@@ -182,13 +183,6 @@ def test_a_process_killed_in_the_middle_leaves_what_the_next_run_drops(
     assert [(i.name, i.outcome) for i in found.invalid] == [("public.wanted_ccnew", "dropped")]
     assert wanted(found).outcome == "rebuilt"
     assert names(site) == before
-
-
-def _until(happened, seconds: float = 30) -> None:
-    until = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < until, "it did not happen"
-        time.sleep(0.05)
 
 
 def test_an_invalid_index_of_another_name_is_reported_with_what_mends_it(

@@ -110,7 +110,7 @@ def test_rows_that_an_old_transaction_sees_stay_and_it_is_named(table: Site, set
         other.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         other.execute("SELECT count(*) FROM t")
         table.execute("DELETE FROM t WHERE x % 2 = 0")
-        time.sleep(1.1)
+        time.sleep(1.1)  # a transaction is old from a second on: its age is what is waited for
         treated = of(work(table, settings))
     assert treated is not None
     assert "2,500 dead rows stay: process" in treated.note

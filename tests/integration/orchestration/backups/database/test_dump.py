@@ -14,7 +14,8 @@ import pytest
 from orchestration.backups.database import archive
 from orchestration.backups.database.dump import Dump
 from orchestration.backups.recovery_point import BackupError, PointDamaged
-from tests.support.backups.databases import Server, dumped, eventually, in_pieces, restored, rows, run, value
+from tests.support.backups.databases import Server, dumped, in_pieces, restored, rows, run, value
+from tests.support.waiting import until
 from zhiyun.repository import REPOSITORY
 
 
@@ -79,11 +80,11 @@ def test_who_stops_reading_ends_the_dump(server: Server) -> None:
         chunks = dump.chunks()
         next(chunks)
         chunks.close()
-        assert eventually(lambda: psutil.Process(dump.pid).status() == psutil.STATUS_ZOMBIE)
+        until(lambda: psutil.Process(dump.pid).status() == psutil.STATUS_ZOMBIE)
     with Dump(server.admin(live), server.programs) as dump:
         next(dump.chunks())
     assert not psutil.pid_exists(dump.pid)
-    assert eventually(lambda: not rows(server.admin(), f"SELECT 1 FROM pg_stat_activity WHERE datname = '{live}'"))
+    until(lambda: not rows(server.admin(), f"SELECT 1 FROM pg_stat_activity WHERE datname = '{live}'"))
 
 
 def test_a_dump_does_not_outlive_the_process_that_reads_it(server: Server) -> None:
@@ -99,7 +100,7 @@ def test_a_dump_does_not_outlive_the_process_that_reads_it(server: Server) -> No
     reader.kill()
     reader.wait()
     reader.stdout.close()
-    assert eventually(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+    until(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
 
 
 def test_a_locked_table_is_waited_for_so_long_and_no_longer(server: Server) -> None:

@@ -11,7 +11,8 @@ import pytest
 from orchestration.backups.database import siblings, swap
 from orchestration.backups.database.server import on_database
 from orchestration.backups.recovery_point import BackupError
-from tests.support.backups.databases import NOW, Server, dumped, eventually, restored, run, value
+from tests.support.backups.databases import NOW, Server, dumped, restored, run, value
+from tests.support.waiting import until
 
 
 @pytest.mark.parametrize("role", ["superuser", "owner"])
@@ -45,15 +46,15 @@ def test_a_swap_goes_through_while_clients_reconnect_without_end_and_can_be_undo
     for thread in clients:
         thread.start()
     try:
-        assert eventually(lambda: all(seen))
+        until(lambda: all(seen))
         kept = siblings.name_beside(live, "before", NOW)
         swap.swap(admin, live, new, kept)
-        assert eventually(lambda: all(mine[-1] == "restored" for mine in seen))
+        until(lambda: all(mine[-1] == "restored" for mine in seen))
         assert value(everyday, "SHOW work_mem") == "5MB"
         assert value(server.admin(), f"SELECT has_database_privilege('Reader 读者', '{live}', 'CONNECT')") is True
         assert [(one.name, one.at) for one in siblings.kept(admin, live)] == [(kept, NOW)]
         aside = swap.undo(admin, live, kept)
-        assert eventually(lambda: all(mine[-1] == "before" for mine in seen))
+        until(lambda: all(mine[-1] == "before" for mine in seen))
         assert [one.name for one in siblings.kept(admin, live)] == [aside]
     finally:
         stop.set()

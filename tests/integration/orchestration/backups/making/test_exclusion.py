@@ -16,9 +16,10 @@ from orchestration.backups.points import catalogue
 from orchestration.backups.restore import in_place
 from orchestration.exclusion import Busy, exclusive
 from tests.support.backups.backed_up import ALIAS, Platform
-from tests.support.backups.databases import eventually, value
+from tests.support.backups.databases import value
 from tests.support.backups.small_points import NEXT, POINT, installed, listed, make, one_sentence, untouched
 from tests.support.knowledge_base import KnowledgeBase, failures
+from tests.support.waiting import until
 from zhiyun.settings import DatabaseSettings
 
 pytestmark = pytest.mark.slow
@@ -36,7 +37,7 @@ def test_while_a_backup_is_under_way_backup_restore_and_ingestion_say_so(
         migration.execute("LOCK TABLE bulk IN ACCESS EXCLUSIVE MODE")
         first = threading.Thread(target=lambda: outcome.append(steps.make(inst, NEXT, "schedule")))
         first.start()
-        assert eventually(lambda: value(admin, dumping), 60)
+        until(lambda: value(admin, dumping), 60)
         monkeypatch.setattr(steps, "WAIT", 0.0)
         monkeypatch.setattr(in_place, "WAIT", 0.0)
         with untouched(platform):
@@ -74,7 +75,7 @@ def test_what_was_captured_while_nobody_kept_ingestion_out_becomes_no_point(plat
         migration.execute("LOCK TABLE bulk IN ACCESS EXCLUSIVE MODE")
         backup = threading.Thread(target=attempt)
         backup.start()
-        assert eventually(lambda: value(admin, dumping), 60)
+        until(lambda: value(admin, dumping), 60)
         migration.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() "
             "AND application_name = %s",
