@@ -192,19 +192,21 @@ def test_down_stops_everything_and_postgresql_cleanly(stack: Stack) -> None:
     assert json.loads(doctor.stdout)["findings"][0]["code"] == "processes.not_running"
 
 
-def test_a_port_that_was_set_and_is_taken_is_one_line(stack: Stack, taken: socket.socket) -> None:
-    refused = subprocess.run(
-        [sys.executable, "-m", "console", "up"],
-        cwd=REPOSITORY,
-        env=environment(stack.home, SERVING_PORT="8000"),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+def test_a_port_that_was_set_and_is_taken_is_one_line(stack: Stack) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        refused = subprocess.run(
+            [sys.executable, "-m", "console", "up"],
+            cwd=REPOSITORY,
+            env=environment(stack.home, SERVING_PORT=str(port)),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
     assert refused.returncode == 1
     last = refused.stdout.splitlines()[-1]
-    assert "SERVING_PORT=8000" in last
+    assert f"SERVING_PORT={port}" in last
     assert stack.orphans() == []
 
 

@@ -57,7 +57,7 @@ def test_a_return_that_fails_leaves_both_as_they_were(platform: Platform) -> Non
     report = in_place.restore(platform.inst, platform.inst.primary, POINT)
     [old] = report.replaced
     platform.client.delete_collection(old)  # so that it has to be written again under this name
-    before, kept = platform.state(), contents(platform.admin(report.kept))
+    before, was = platform.state(), contents(platform.admin(report.kept))
     say = platform.steps.say
 
     def kill(line: str) -> None:
@@ -72,6 +72,6 @@ def test_a_return_that_fails_leaves_both_as_they_were(platform: Platform) -> Non
     platform.steps.say = say  # type: ignore[method-assign]
     after = platform.state()
     assert {**after, "collections": None} == {**before, "collections": None}
-    assert contents(platform.admin(report.kept)) == kept
+    assert contents(platform.admin(report.kept)) == was
     kept.back(platform.inst, report.kept)
     assert platform.live()[1] == 2
