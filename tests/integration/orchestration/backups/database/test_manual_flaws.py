@@ -8,16 +8,15 @@ from __future__ import annotations
 import gzip
 import os
 import subprocess
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from orchestration.backups.database import archive, siblings, verify
+from orchestration.backups.database import archive, verify
 from orchestration.backups.database.dump import Dump, globals_
 from orchestration.backups.database.load import restore_into
 from orchestration.backups.recovery_point import BackupError, PointDamaged
-from tests.support.backups.databases import Server, dumped, in_pieces, run, value
+from tests.support.backups.databases import Server, dumped, in_pieces, restored, run, value
 
 pytestmark = pytest.mark.slow
 
@@ -31,13 +30,6 @@ def manual(server: Server, command: str, **names: object) -> subprocess.Complete
     }  # fmt: skip
     environment |= {name: str(value) for name, value in names.items()}
     return subprocess.run(["sh", "-c", command], env=environment, capture_output=True, text=True, check=False)
-
-
-def restored(server: Server, live: str, data: bytes) -> str:
-    name = siblings.name_beside(live, "restore", datetime.now(UTC))
-    siblings.create(server.admin(live), name, live)
-    restore_into(server.admin(name), in_pieces(data), server.programs)
-    return name
 
 
 def test_1_a_dump_that_fails_is_no_success_with_an_empty_file(server: Server, tmp_path: Path) -> None:
@@ -63,7 +55,7 @@ def test_4_a_restore_neither_keeps_changed_rows_nor_doubles_a_table_without_a_ke
     assert "ERROR" in done.stderr
     assert value(server.admin(live), "SELECT name FROM customers WHERE id = 1") == "被改"
     assert value(server.admin(live), "SELECT count(*) FROM visits") == 100
-    name = restored(server, live, data)
+    name = restored(server, server.admin(live), live, data)
     assert value(server.admin(name), "SELECT name FROM customers WHERE id = 1") == "张三1"
     assert value(server.admin(name), "SELECT count(*) FROM visits") == 50
     assert verify.verify(server.admin(name), database) == []
@@ -91,7 +83,7 @@ def test_6_a_restored_database_has_statistics(server: Server) -> None:
     assert "syntax error" in done.stderr
     assert value(server.admin(live), analysed) == 0
     data, _ = dumped(server.admin(live), server.programs)
-    assert value(server.admin(restored(server, live, data)), analysed) > 0
+    assert value(server.admin(restored(server, server.admin(live), live, data)), analysed) > 0
 
 
 def test_7_roles_are_in_a_recovery_point(server: Server) -> None:
